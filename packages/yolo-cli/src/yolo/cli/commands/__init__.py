@@ -1,0 +1,1 @@
+"""The commands of yolo-cli itself; each module is imported when its command is used."""

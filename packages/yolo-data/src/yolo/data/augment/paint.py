@@ -1,0 +1,100 @@
+"""The one warp: a source picture straight into its place on the output canvas."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo.core.letterbox import GREY
+from yolo.data.augment.geometry import Matrix, Rect, bounds, corners, is_axis_aligned, transform_points, translation
+
+Pixels = NDArray[np.uint8]
+Quad = NDArray[np.float64]
+
+#: From continuous coordinates to OpenCV's, in which the middle of the first pixel is 0.
+_TO_CENTRES, _FROM_CENTRES = translation(-0.5, -0.5), translation(0.5, 0.5)
+
+
+def blank(size: tuple[int, int]) -> Pixels:
+    """A grey canvas, uint8 ``[H, W, 3]``, for a (width, height)."""
+    return np.full((size[1], size[0], 3), GREY, np.uint8)
+
+
+def paint(canvas: Pixels, image: Pixels, matrix: Matrix, region: Quad | None = None) -> None:
+    """Draw a picture on a canvas, in place, bilinearly (``INTER_LINEAR``, no antialias).
+
+    Exactly the canvas pixels whose middle lies in the picture, and in ``region``, are written; at the border of the
+    picture its outermost pixels are continued, as ``cv2.resize`` does. So neighbouring tiles leave no seam.
+
+    Args:
+        canvas: uint8 ``[H, W, 3]``.
+        image: uint8 ``[h, w, 3]``.
+        matrix: ``[3, 3]`` picture to canvas, continuous coordinates.
+        region: ``[4, 2]`` corners (going round, convex) in canvas pixels; None for the whole canvas.
+    """
+    height, width = image.shape[:2]
+    quads = [transform_points(matrix, corners((0, 0, width, height)))]
+    if region is not None:
+        quads.append(region)
+    box = _pixel_box([bounds(quad) for quad in quads], (canvas.shape[1], canvas.shape[0]))
+    if box is None:
+        return
+    x0, y0, x1, y1 = box
+    target = canvas[y0:y1, x0:x1]
+    if is_axis_aligned(matrix) and (region is None or _is_rectangle(region)):
+        _warp(image, matrix, (x0, y0), target)
+        return
+    mask = _inside(quads, box)
+    drawn = np.empty_like(target, order="C")
+    _warp(image, matrix, (x0, y0), drawn)
+    cv2.copyTo(drawn, mask, target)
+
+
+def _warp(image: Pixels, matrix: Matrix, origin: tuple[int, int], target: Pixels) -> None:
+    """Warp into ``target``, a part of the canvas whose first pixel is ``origin``."""
+    local = _TO_CENTRES @ translation(-origin[0], -origin[1]) @ matrix @ _FROM_CENTRES
+    size = (target.shape[1], target.shape[0])
+    if matrix[2, 0] or matrix[2, 1]:
+        cv2.warpPerspective(image, local, size, target, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+    else:
+        cv2.warpAffine(image, local[:2] / local[2, 2], size, target, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+
+
+def _pixel_box(rects: list[Rect], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The pixels whose middle lies in all rectangles and in the canvas, or None when there are none."""
+    x0 = max(0, *(math.ceil(rect[0] - 0.5) for rect in rects))
+    y0 = max(0, *(math.ceil(rect[1] - 0.5) for rect in rects))
+    x1 = min(size[0], *(math.ceil(rect[2] - 0.5) for rect in rects))
+    y1 = min(size[1], *(math.ceil(rect[3] - 0.5) for rect in rects))
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def _is_rectangle(quad: Quad) -> bool:
+    x0, y0, x1, y1 = bounds(quad)
+    return bool(((quad == (x0, y0)) | (quad == (x1, y1))).all())
+
+
+def _inside(quads: list[Quad], box: tuple[int, int, int, int]) -> Pixels:
+    """Mask ``[h, w]`` (255 or 0) of the pixels of ``box`` whose middle lies in every convex quadrilateral."""
+    x0, y0, x1, y1 = box
+    rows = np.arange(y0, y1, dtype=np.float64) + 0.5
+    low, high = np.full(len(rows), -np.inf), np.full(len(rows), np.inf)
+    for quad in quads:
+        left, right = _span(quad, rows)
+        low, high = np.maximum(low, left), np.minimum(high, right)
+    columns = np.arange(x0, x1) + 0.5
+    mask = (columns >= low[:, None]) & (columns < high[:, None])
+    return mask.view(np.uint8) * np.uint8(255)
+
+
+def _span(quad: Quad, rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where each horizontal line enters and leaves a convex quadrilateral (inf, -inf where it does not)."""
+    x, y = quad[:, :1], quad[:, 1:]
+    next_x, next_y = np.roll(x, -1, 0), np.roll(y, -1, 0)
+    crosses = (np.minimum(y, next_y) <= rows) & (rows < np.maximum(y, next_y))
+    rise = np.where(next_y == y, 1.0, next_y - y)
+    at = x + (rows - y) / rise * (next_x - x)
+    return np.where(crosses, at, np.inf).min(0), np.where(crosses, at, -np.inf).max(0)

@@ -1,0 +1,132 @@
+"""The order of training augmentations: layout and view in one warp, mixes, samples, batches.
+
+First a :class:`Plan` is drawn, which holds every random number of a sample; then it is carried out. Both halves are
+public, so that a test, or a viewer, can state or show what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from yolo.data.augment.affine import AffineParams, RandomAffine, affine_matrix
+from yolo.data.augment.base import Augmentation, BatchAugmentation, Context, Drawn, MixAugmentation
+from yolo.data.augment.scene import Layout, Reader, View, render
+from yolo.data.augment.single import Single
+from yolo.data.types import Sample
+
+Member = TypeVar("Member", bound=Drawn[Any])
+
+
+@dataclass(frozen=True)
+class Chance(Generic[Member]):
+    """Something that happens with a probability."""
+
+    what: Member
+    p: float = 1.0
+
+
+@dataclass(frozen=True)
+class PicturePlan:
+    """The drawn parameters of one picture: what is in it, and how it is looked at."""
+
+    index: int
+    layout: Layout[Any]
+    arrangement: Any
+    affine: AffineParams
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything random about one sample.
+
+    Attributes:
+        picture: its own picture.
+        mixes: augmentations of the mix stage that happen, with their partners and parameters.
+        steps: augmentations of the sample stage that happen, with their parameters.
+    """
+
+    picture: PicturePlan
+    mixes: tuple[tuple[MixAugmentation[Any], tuple[PicturePlan, ...], Any], ...] = ()
+    steps: tuple[tuple[Augmentation[Any], Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What happens to a training sample, in this order.
+
+    Attributes:
+        size: width and height of every sample, pixels.
+        affine: the random view of the scene; part of the one warp.
+        layouts: tried one after the other; when none happens, the picture is a single one.
+        mixes: combine finished pictures.
+        samples: change one finished picture.
+        batches: change all the pictures of a batch.
+    """
+
+    size: tuple[int, int]
+    affine: RandomAffine
+    layouts: Sequence[Chance[Layout[Any]]] = ()
+    mixes: Sequence[Chance[MixAugmentation[Any]]] = ()
+    samples: Sequence[Chance[Augmentation[Any]]] = ()
+    batches: Sequence[Chance[BatchAugmentation[Any]]] = ()
+    single: Layout[Any] = field(default_factory=Single)
+
+    def draw(self, rng: np.random.Generator, context: Context, *, mix: bool) -> Plan:
+        """Draw every random number of a sample.
+
+        Args:
+            rng: the sample's own generator.
+            context: the sample; its ``size`` is replaced by the pipeline's.
+            mix: whether layouts of several pictures and mixes may happen (false in the closing epochs).
+        """
+        context = replace(context, size=self.size)
+        layouts = [chance.what for chance in self.layouts if _happens(chance, rng)] if mix else []
+        layout = layouts[0] if layouts else self.single
+        picture = self._draw_picture(rng, context, layout)
+        mixes = []
+        for chance in self.mixes if mix else ():
+            wanted = chance.what.pictures in ("any", "single" if layout is self.single else "mosaic")
+            if _happens(chance, rng) and wanted:
+                indices = rng.integers(context.count, size=chance.what.partners).tolist()
+                partners = [self._draw_picture(rng, replace(context, index=index), layout) for index in indices]
+                mixes.append((chance.what, tuple(partners), chance.what.draw(rng, context)))
+        steps = [(chance.what, chance.what.draw(rng, context)) for chance in self.samples if _happens(chance, rng)]
+        return Plan(picture, tuple(mixes), tuple(steps))
+
+    def carry_out(self, plan: Plan, context: Context, reader: Reader) -> Sample:
+        """Make the sample of a plan; nothing random happens here."""
+        context = replace(context, size=self.size)
+        sample = self._picture(plan.picture, context, reader)
+        for mix, partners, params in plan.mixes:
+            others = [self._picture(partner, context, reader) for partner in partners]
+            sample = mix.apply(sample, others, params)
+        for augmentation, params in plan.steps:
+            sample = augmentation.apply(sample, params)
+        return sample
+
+    def finish(self, samples: Sequence[Sample], rng: np.random.Generator, context: Context) -> list[Sample]:
+        """Run the batch stage."""
+        context = replace(context, size=self.size)
+        done = list(samples)
+        for chance in self.batches:
+            if _happens(chance, rng):
+                done = chance.what(done, rng, context)
+        return done
+
+    def _draw_picture(self, rng: np.random.Generator, context: Context, layout: Layout[Any]) -> PicturePlan:
+        return PicturePlan(context.index, layout, layout.draw(rng, context), self.affine.draw(rng, context))
+
+    def _picture(self, plan: PicturePlan, context: Context, reader: Reader) -> Sample:
+        matrix = affine_matrix(plan.affine, plan.layout.scene_size(self.size), self.size)
+        view = View(matrix, self.size)
+        scene = plan.layout.arrange(plan.arrangement, replace(context, index=plan.index), reader, view.shows)
+        return render(scene, view, plan.index)
+
+
+def _happens(chance: Chance[Any], rng: np.random.Generator) -> bool:
+    """Toss a coin; always one number is taken, so that a probability does not change what is drawn after it."""
+    return bool(rng.random() < chance.p)

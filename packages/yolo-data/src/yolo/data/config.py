@@ -1,0 +1,172 @@
+"""The ``data:`` section of a configuration: one frozen dataclass that every command reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yolo.core.errors import UsageError
+
+SPLITS = ("train", "val", "test")
+_FRACTIONS = ("mosaic_prob", "flip_lr", "flip_ud", "translate", "hsv_h", "hsv_s", "hsv_v")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the images and labels are, and how they are fed to the network.
+
+    Relative paths are relative to ``root``. Folders and files that are not set are looked for in the usual places of
+    the format (``docs/how-to/datasets.md`` lists them).
+
+    Args:
+        root: Folder of the data set, or the path of a ``data.yaml``.
+        format: Layout of the labels: ``coco``, ``yolo``, or a format that a plugin adds.
+        train_images: Folder of the training images.
+        val_images: Folder of the validation images.
+        test_images: Folder of the test images.
+        train_ann: COCO json of the training images.
+        val_ann: COCO json of the validation images.
+        test_ann: COCO json of the test images.
+        train_labels: Folder of the YOLO label files of the training images.
+        val_labels: Folder of the YOLO label files of the validation images.
+        test_labels: Folder of the YOLO label files of the test images.
+        train_split: Text file that lists the training images, one name or path a line.
+        val_split: Text file that lists the validation images.
+        test_split: Text file that lists the test images.
+        num_classes: Number of classes to expect. Not set: taken from the data. A different number in the data is an
+            error.
+        image_size: Size of the network's input in pixels: one number, or ``[width, height]``. Multiples of 32. Not set:
+            640.
+        batch_size: Images a batch, per process.
+        num_workers: Processes that load images; 0 loads in the main process.
+        pin_memory: Keep batches in page-locked memory, from which a GPU copies faster.
+        prefetch_factor: Batches that each worker prepares ahead.
+        image_loader: What reads an image file: a registered name, or ``class_path`` and ``init_args`` of a subclass of
+            ``yolo.data.loaders.ImageLoader``. Not set: ``default``.
+        mosaic_prob: Probability that a training sample is a mosaic of four images.
+        close_mosaic_epochs: Number of epochs at the end of training without mosaics and other mixes.
+        degrees: Largest rotation, in degrees either way.
+        translate: Largest shift, as a fraction of the image size.
+        scale: Zoom range: the factor is drawn from ``1 - scale`` to ``1 + scale``.
+        shear: Largest shear angle, in degrees either way.
+        perspective: Largest perspective coefficient, 0 to 0.01 is sensible.
+        hsv_h: Largest hue shift, as a fraction of the colour circle.
+        hsv_s: Largest relative change of saturation.
+        hsv_v: Largest relative change of brightness.
+        flip_lr: Probability of a left-right flip.
+        flip_ud: Probability of an upside-down flip.
+        augmentations: Augmentations of plugins, each ``{use: name, p: probability, ...its own options}``.
+        seed: Seed of every random choice in the data pipeline.
+    """
+
+    root: str = "data/coco"
+    format: str = "coco"
+    train_images: str | None = None
+    val_images: str | None = None
+    test_images: str | None = None
+    train_ann: str | None = None
+    val_ann: str | None = None
+    test_ann: str | None = None
+    train_labels: str | None = None
+    val_labels: str | None = None
+    test_labels: str | None = None
+    train_split: str | None = None
+    val_split: str | None = None
+    test_split: str | None = None
+    num_classes: int | None = None
+    image_size: int | tuple[int, int] | None = None
+    batch_size: int = 16
+    num_workers: int = 8
+    pin_memory: bool = True
+    prefetch_factor: int = 4
+    image_loader: str | dict[str, Any] | None = None
+    mosaic_prob: float = 1.0
+    close_mosaic_epochs: int = 15
+    degrees: float = 0.0
+    translate: float = 0.1
+    scale: float = 0.9
+    shear: float = 0.0
+    perspective: float = 0.0
+    hsv_h: float = 0.015
+    hsv_s: float = 0.7
+    hsv_v: float = 0.4
+    flip_lr: float = 0.5
+    flip_ud: float = 0.0
+    augmentations: list[dict[str, Any]] = field(default_factory=list)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.root:
+            raise UsageError("data.root is empty: give the folder of the data set")
+        if not self.format:
+            raise UsageError("data.format is empty: give coco, yolo, or a format that `yolo plugins` lists")
+        if self.image_size is not None:
+            _check_size(self.image_size)
+        for key in ("batch_size", "prefetch_factor"):
+            self._at_least(key, 1)
+        for key in ("num_workers", "close_mosaic_epochs", "seed"):
+            self._at_least(key, 0)
+        if self.num_classes is not None:
+            self._at_least("num_classes", 1)
+        for key in _FRACTIONS:
+            self._within(key, 0, 1)
+        self._within("degrees", 0, 360)
+        self._within("shear", 0, 89)
+        self._within("perspective", 0, 0.1)
+        self._within("scale", 0, 0.99)
+        _check_augmentations(self.augmentations)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the network's input, pixels."""
+        value = 640 if self.image_size is None else self.image_size
+        if isinstance(value, int):
+            return value, value
+        width, height = value
+        return width, height
+
+    @property
+    def folder(self) -> Path:
+        """``root`` as an absolute folder; the parent when ``root`` is a yaml file."""
+        path = Path(self.root).expanduser().absolute()
+        return path.parent if path.suffix.lower() in (".yaml", ".yml") else path
+
+    def path(self, kind: str, split: str) -> Path | None:
+        """Absolute path of the key ``<split>_<kind>`` (kind: images, ann, labels, split), None when it is not set."""
+        if split not in SPLITS:
+            raise UsageError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
+        value = getattr(self, f"{split}_{kind}")
+        return None if value is None else self.folder / Path(value).expanduser()
+
+    def _at_least(self, key: str, low: int) -> None:
+        value = getattr(self, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise UsageError(f"data.{key} is {value!r}: it must be a whole number, {low} or more")
+
+    def _within(self, key: str, low: float, high: float) -> None:
+        value = getattr(self, key)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not low <= value <= high:
+            raise UsageError(f"data.{key} is {value!r}: it must be a number from {low:g} to {high:g}")
+
+
+def _check_size(value: object) -> None:
+    sides = [value] if isinstance(value, int) else list(value) if isinstance(value, tuple | list) else []
+    if len(sides) not in (1, 2) or (len(sides) == 1 and not isinstance(value, int)):
+        raise UsageError(f"data.image_size is {value!r}: give one number or [width, height]")
+    for side in sides:
+        if isinstance(side, bool) or not isinstance(side, int) or side < 32 or side % 32:
+            raise UsageError(f"data.image_size is {value!r}: each side must be a multiple of 32, 32 or more")
+
+
+def _check_augmentations(entries: object) -> None:
+    if not isinstance(entries, list | tuple):
+        raise UsageError(f"data.augmentations is {entries!r}: it must be a list of {{use: name, p: probability}}")
+    for position, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not isinstance(entry.get("use"), str):
+            raise UsageError(f"data.augmentations[{position}] has no `use: name`: {entry!r}")
+        p = entry.get("p", 1.0)
+        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+            raise UsageError(f"data.augmentations[{position}].p is {p!r}: it must be a number from 0 to 1")

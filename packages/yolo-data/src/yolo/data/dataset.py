@@ -1,0 +1,99 @@
+"""Map-style data sets whose keys carry the epoch, so that a sample is a function of (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from yolo.core.letterbox import letterbox
+from yolo.data.augment.base import Context
+from yolo.data.augment.geometry import clip_boxes, transform_boxes
+from yolo.data.augment.pipeline import Pipeline
+from yolo.data.augment.scene import Source
+from yolo.data.labels import LabelTable
+from yolo.data.loaders import ImageLoader
+from yolo.data.sampler import SampleKey
+from yolo.data.types import Sample, Targets
+
+_BATCH = 1  # fourth number of a batch's seed, so that it is no sample's seed
+
+
+class TrainDataset(Dataset[Sample]):
+    """Augmented samples.
+
+    It holds no epoch: workers, spawned and persistent ones too, learn it from each :class:`SampleKey`.
+
+    Args:
+        table: the labels.
+        loader: reads the image files.
+        pipeline: augments; also gives the size of the samples.
+        seed: first part of every sample's seed.
+    """
+
+    def __init__(self, table: LabelTable, loader: ImageLoader, pipeline: Pipeline, *, seed: int) -> None:
+        self.table = table
+        self.loader = loader
+        self.pipeline = pipeline
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """Make one sample, the batch stage not included."""
+        context = self._context(key)
+        plan = self.pipeline.draw(self._rng(key.epoch, key.index), context, mix=key.mix)
+        return self.pipeline.carry_out(plan, context, self)
+
+    def __getitems__(self, keys: Sequence[SampleKey]) -> list[Sample]:
+        """Make the samples of one batch; torch's DataLoader prefers this to one call a sample."""
+        samples = [self[key] for key in keys]
+        if not self.pipeline.batches or not keys:
+            return samples
+        first = keys[0]
+        rng = self._rng(first.epoch, first.index, _BATCH)
+        return self.pipeline.finish(samples, rng, self._context(first))
+
+    def read(self, index: int) -> Source:
+        """Decode a file (the interface that layouts read through)."""
+        image = self.loader.read(self.table.path(index))
+        return Source(index, image, self.table.targets(index), (image.shape[1], image.shape[0]))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of a file as the labels tell them."""
+        return self.table.size(index)
+
+    def _context(self, key: SampleKey) -> Context:
+        return Context(self.pipeline.size, epoch=key.epoch, index=key.index, count=len(self))
+
+    def _rng(self, *numbers: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *numbers])))
+
+
+class EvalDataset(Dataset[Sample]):
+    """Letterboxed samples, exactly as prediction makes them.
+
+    Args:
+        table: the labels.
+        loader: reads the image files.
+        size: width and height of the samples, pixels.
+    """
+
+    def __init__(self, table: LabelTable, loader: ImageLoader, size: tuple[int, int]) -> None:
+        self.table = table
+        self.loader = loader
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, key: SampleKey | int) -> Sample:
+        """Make one sample. Every box stays, however small it became: evaluation leaves nothing out."""
+        index = key if isinstance(key, int) else key.index
+        image, geometry = letterbox(self.loader.read(self.table.path(index)), self.size)
+        targets = self.table.targets(index)
+        boxes = clip_boxes(transform_boxes(geometry.matrix, targets.boxes), (0, 0, *self.size))
+        moved = Targets(boxes.astype(np.float32), targets.labels)
+        return Sample(image, moved, index, geometry.source, geometry.matrix)

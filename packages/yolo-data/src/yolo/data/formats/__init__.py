@@ -1,0 +1,43 @@
+"""Dataset formats: each reads one split into a :class:`yolo.data.labels.LabelTable`."""
+
+from __future__ import annotations
+
+from yolo.core.errors import UsageError, YoloError
+from yolo.core.plugins import registry
+from yolo.data.config import SPLITS, DataConfig
+from yolo.data.labels import LabelTable
+
+
+def load_labels(config: DataConfig, split: str) -> LabelTable:
+    """Read the labels of a split with the format that the configuration names.
+
+    Args:
+        config: the ``data:`` section.
+        split: ``train``, ``val`` or ``test``.
+
+    Raises:
+        UsageError: unknown format or split.
+        YoloError: something in the files cannot be used, or ``data.num_classes`` differs from the data.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
+    table = registry("dataset_formats").load(config.format)(config, split)
+    if not isinstance(table, LabelTable):
+        raise YoloError(f"the dataset format {config.format!r} returned {type(table).__name__}, not a LabelTable")
+    if config.num_classes is not None and config.num_classes != table.num_classes:
+        raise UsageError(
+            f"data.num_classes is {config.num_classes}, but the data has {table.num_classes} classes "
+            f"({', '.join(table.class_names[:5])}{', …' if table.num_classes > 5 else ''}); correct or remove the key"
+        )
+    return table
+
+
+def require_same_classes(first: LabelTable, second: LabelTable) -> None:
+    """Raise YoloError, naming the first difference, when two splits do not have the same classes in the same order."""
+    if first.class_names == second.class_names:
+        return
+    if len(first.class_names) != len(second.class_names):
+        raise YoloError(f"the splits have {len(first.class_names)} and {len(second.class_names)} classes")
+    pairs = zip(first.class_names, second.class_names, strict=True)
+    index, (one, other) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    raise YoloError(f"class {index} is {one!r} in one split and {other!r} in the other")

@@ -1,0 +1,169 @@
+"""Where a YOLO data set keeps the images, the labels and the class names of a split."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolo.core.errors import YoloError
+from yolo.data.config import DataConfig
+from yolo.data.formats.data_yaml import DataYaml, read_data_yaml
+from yolo.data.formats.names import read_classes_json
+from yolo.data.formats.report import Report, show
+from yolo.data.formats.scan import image_files
+from yolo.data.formats.split_file import read_list
+
+#: Folders that are tried, in this order, for a split that neither the configuration nor data.yaml describes.
+DEFAULT_IMAGES = {
+    "train": ("train/images", "images/train"),
+    "val": ("valid/images", "val/images", "images/val"),
+    "test": ("test/images", "images/test"),
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Images of a split and the label file that belongs to each.
+
+    Attributes:
+        images: absolute paths.
+        expected: where each label file should be.
+        labels: where each label file is, None when there is none.
+    """
+
+    images: list[str]
+    expected: list[str]
+    labels: list[str | None]
+
+
+def find_data_yaml(config: DataConfig, report: Report) -> DataYaml | None:
+    """Read the data.yaml that ``data.root`` names, or that lies in that folder."""
+    root = Path(config.root).expanduser().absolute()
+    if root.suffix.lower() in (".yaml", ".yml"):
+        return read_data_yaml(root, report)
+    if not root.is_dir():
+        raise YoloError(f"data.root: {show(root)} does not exist or is not a folder")
+    for name in ("data.yaml", "data.yml"):
+        if (root / name).is_file():
+            return read_data_yaml(root / name, report)
+    return None
+
+
+def class_names(config: DataConfig, yaml: DataYaml | None, report: Report) -> tuple[str, ...]:
+    """Class names from data.yaml, else from classes.json, else ``class0 ...`` for ``data.num_classes`` classes."""
+    if yaml is not None and yaml.names is not None:
+        return yaml.names
+    path = config.folder / "classes.json"
+    if path.is_file():
+        return read_classes_json(path, report)
+    if config.num_classes is not None:
+        report.add("class names are missing: the classes are called class0, class1, …", show(path), config.num_classes)
+        return tuple(f"class{index}" for index in range(config.num_classes))
+    raise YoloError(
+        f"{show(config.folder)}: no class names: add a data.yaml with `names`, or classes.json, or set data.num_classes"
+    )
+
+
+def list_split(config: DataConfig, split: str, yaml: DataYaml | None, report: Report) -> Listing:
+    """Find the images of a split and their label files.
+
+    Raises:
+        YoloError: nothing is there; the message names the absolute paths that were tried.
+    """
+    folders, lists = _sources(config, split, yaml)
+    images: list[str] = []
+    for path in lists:
+        images += read_list(path, folders=folders, report=report)
+    if not lists:
+        for folder in folders:
+            images += image_files(folder)
+    unique = list(dict.fromkeys(images))
+    if len(unique) != len(images):
+        report.add("images are listed twice and used once", show(folders[0] if folders else lists[0]))
+    if not unique:
+        raise YoloError(f"{show(folders[0])}: there are no images in this folder")
+    label_folder = config.path("labels", split)
+    if label_folder is not None and not label_folder.is_dir():
+        raise YoloError(f"data.{split}_labels: {show(label_folder)} does not exist or is not a folder")
+    expected = [label_path(image, folders, label_folder) for image in unique]
+    labels = _existing(expected, report, count_orphans=not lists)
+    return Listing(unique, expected, labels)
+
+
+def label_path(image: str, folders: Sequence[Path], label_folder: Path | None) -> str:
+    """Where the label file of an image should be.
+
+    With a labels folder: at the same place below it as the image has below its images folder. Without: the last
+    ``images`` in the image's path becomes ``labels``; an image that has none keeps its labels beside it.
+    """
+    stem = os.path.splitext(image)[0] + ".txt"  # noqa: PTH122  # hot
+    if label_folder is not None:
+        for folder in folders:
+            if stem.startswith(f"{folder}{os.sep}"):
+                return f"{label_folder}{stem[len(str(folder)) :]}"
+        return f"{label_folder}{os.sep}{os.path.basename(stem)}"  # noqa: PTH119
+    before, found, after = stem.rpartition(f"{os.sep}images{os.sep}")
+    return f"{before}{os.sep}labels{os.sep}{after}" if found else stem
+
+
+def _sources(config: DataConfig, split: str, yaml: DataYaml | None) -> tuple[list[Path], list[Path]]:
+    """The image folders and the list files of a split, absolute and existing."""
+    folder, listing = config.path("images", split), config.path("split", split)
+    if listing is not None and not listing.is_file():
+        raise YoloError(f"data.{split}_split: {show(listing)} does not exist")
+    if folder is not None:
+        if not folder.is_dir():
+            raise YoloError(f"data.{split}_images: {show(folder)} does not exist or is not a folder")
+        return [_plain(folder)], [listing] if listing else []
+    if listing is not None:
+        return [_plain(config.folder)], [listing]
+    tried = [config.folder / name for name in DEFAULT_IMAGES[split]]
+    if yaml is not None and (split in yaml.sources or not any(path.is_dir() for path in tried)):
+        found = yaml.resolve(split)
+        return [_plain(path) for path in found if path.is_dir()], [path for path in found if not path.is_dir()]
+    for path in tried:
+        if path.is_dir():
+            return [_plain(path)], []
+    raise YoloError(
+        f"no {split} images: tried {', '.join(show(path) for path in tried)}; set data.{split}_images, or add data.yaml"
+    )
+
+
+def _plain(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _existing(expected: Sequence[str], report: Report, *, count_orphans: bool) -> list[str | None]:
+    """Look label files up in listings of their folders: far fewer calls than asking for each file."""
+    listings: dict[str, dict[str, str]] = {}
+    found: list[str | None] = []
+    for path in expected:
+        folder, name = os.path.split(path)  # hot
+        if folder not in listings:
+            listings[folder] = _texts(folder)
+        actual = listings[folder].get(name)
+        if actual is not None and actual != name:
+            report.add("label files end in upper case (.TXT) and were used", show(path))
+        found.append(None if actual is None else f"{folder}{os.sep}{actual}")
+    shared = {path: count for path, count in Counter(filter(None, found)).items() if count > 1}
+    if shared:
+        report.add("label files are shared by images of one name", show(next(iter(shared))), len(shared))
+    if count_orphans:
+        wanted = set(expected)
+        orphans = [f"{at}{os.sep}{name}" for at, names in listings.items() for name in names]
+        orphans = [path for path in orphans if path not in wanted and not path.endswith(f"{os.sep}classes.txt")]
+        if orphans:
+            report.add("label files have no image and were ignored", show(min(orphans)), len(orphans))
+    return found
+
+
+def _texts(folder: str) -> dict[str, str]:
+    """Names of the ``.txt`` files of a folder, in any case of the suffix, keyed by the name in lower-case suffix."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208  # hot, and names only
+    except OSError:
+        return {}
+    return {name[:-4] + ".txt": name for name in sorted(names) if name[-4:].lower() == ".txt"}

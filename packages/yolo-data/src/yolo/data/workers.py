@@ -1,0 +1,73 @@
+"""How many worker processes may run, and what each does first."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import cv2
+import torch
+
+_log = logging.getLogger("yolo.data")
+
+FILES_PER_WORKER = 15
+FILES_OF_THE_REST = 1000
+
+
+def files_needed(workers: int) -> int:
+    """Open files that a run with this many workers may need: ``workers x 15 + 1000``."""
+    return workers * FILES_PER_WORKER + FILES_OF_THE_REST
+
+
+def affordable_workers(wanted: int, limit: int | None) -> int:
+    """Number of workers that a limit on open files allows.
+
+    Args:
+        wanted: workers asked for.
+        limit: of open files (``ulimit -n``); None for no limit.
+
+    Returns:
+        ``wanted`` when ``files_needed(wanted)`` fits; else what fits. The 1000 files for everything but workers are
+        generous, so below a limit of 2500 one worker for each 25 files is allowed, which is more.
+    """
+    if limit is None or files_needed(wanted) <= limit:
+        return wanted
+    return min(wanted, max(1, (limit - FILES_OF_THE_REST) // FILES_PER_WORKER, limit // 25))
+
+
+def open_file_limit() -> int | None:
+    """The soft limit on open files, or None where there is none."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def usable_workers(wanted: int) -> int:
+    """Lower a number of workers to what the cores and the limit on open files allow, and say so in the log."""
+    limit = open_file_limit()
+    workers = affordable_workers(wanted, limit)
+    if workers < wanted:
+        _log.warning(
+            "⚠️ Reducing num_workers: %d → %d (ulimit -n = %s).\n   To use %d workers, run: ulimit -n %d",
+            *(wanted, workers, limit, wanted, files_needed(wanted)),
+        )
+    cores = _cores()
+    if workers > cores:
+        _log.info("num_workers: %d instead of %d, one for each core this process may use", cores, workers)
+        workers = cores
+    return workers
+
+
+def prepare_worker(worker: int) -> None:
+    """Pin a worker to one thread: there is one worker for each core already."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,148 @@
+"""Image loaders: choosing one, the contract, open files, and odd pictures."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo.core.errors import UsageError, YoloError
+from yolo.core.plugins import registry
+from yolo.data.loaders import DefaultImageLoader, ImageLoader, open_loader
+from yolo.data.testing.loaders import LoaderContract
+
+
+class PillowLoader(ImageLoader):
+    """What users write: a PIL image comes back."""
+
+    def __init__(self, bucket: str = "none") -> None:
+        self.bucket = bucket
+
+    def __call__(self, path: str) -> Image.Image:
+        with Image.open(path) as image:
+            image.load()
+            return image.convert("RGB")
+
+
+class WrongLoader(ImageLoader):
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __call__(self, path: str):  # type: ignore[no-untyped-def]  # on purpose
+        return self.value
+
+
+class TestCustom(LoaderContract):
+    @pytest.fixture
+    def loader(self) -> ImageLoader:
+        return PillowLoader()
+
+    def test_works_in_a_spawned_worker(self) -> None:  # type: ignore[override]
+        pytest.skip("a class of a test module cannot be imported in a spawned process")
+
+
+@pytest.mark.parametrize("name", registry("image_loaders").names())
+class TestRegistered(LoaderContract):
+    @pytest.fixture
+    def loader(self, name: str) -> ImageLoader:
+        return open_loader(name)
+
+
+def test_default_without_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "yolo.data"):
+        assert isinstance(open_loader(None), DefaultImageLoader)
+        assert isinstance(open_loader("default"), DefaultImageLoader)
+        assert isinstance(open_loader({"class_path": "yolo.data.loaders.DefaultImageLoader"}), DefaultImageLoader)
+    assert not caplog.records
+
+
+@pytest.fixture
+def my_loaders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_loaders.py").write_text(
+        "from yolo.data.loaders import ImageLoader\n"
+        "class Cloud(ImageLoader):\n"
+        "    def __init__(self, bucket): self.bucket = bucket\n"
+        "    def __call__(self, path): ...\n"
+        "class NoLoader: pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_loaders", raising=False)
+
+
+@pytest.mark.usefixtures("my_loaders")
+def test_custom_loader_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "yolo.data"):
+        loader = open_loader({"class_path": "my_loaders.Cloud", "init_args": {"bucket": "b"}})
+    assert loader.bucket == "b"  # type: ignore[attr-defined]
+    assert "📷 Using custom image loader: Cloud" in caplog.text
+
+
+@pytest.mark.usefixtures("my_loaders")
+def test_arguments_as_jsonargparse_leaves_them() -> None:
+    loader = open_loader({"class_path": "my_loaders.Cloud", "bucket": "b"})
+    assert loader.bucket == "b"  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("my_loaders")
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("defualt", "default"),
+        ({"class_path": "my_loaders.NoLoader"}, "not a subclass"),
+        ({"class_path": "my_loaders.Cloud"}, "init_args.*bucket"),
+        ({"class_path": "my_loaders.Cloud", "init_args": {"bucket": 1, "x": 2}}, "init_args.*x"),
+    ],
+)
+def test_wrong_choices(value: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_loader(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "returned NoneType"),
+        (np.zeros((4, 4), np.uint8), r"uint8 \[4, 4\]"),
+        (np.zeros((4, 4, 3), np.float32), "float32"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+    ],
+)
+def test_wrong_results_name_the_path(value: object, message: str) -> None:
+    with pytest.raises(YoloError, match=message) as caught:
+        WrongLoader(value).read("a/b.jpg")
+    assert "a/b.jpg" in str(caught.value)
+
+
+def test_grey_image_becomes_rgb() -> None:
+    assert WrongLoader(Image.new("L", (5, 4), 7)).read("x").shape == (4, 5, 3)
+
+
+def test_any_exception_names_the_path() -> None:
+    class Broken(ImageLoader):
+        def __call__(self, path: str) -> Image.Image:
+            raise KeyError("secret")
+
+    with pytest.raises(YoloError, match=r"a\.jpg: Broken cannot load it: KeyError"):
+        Broken().read("a.jpg")
+
+
+def test_two_thousand_images_under_a_low_limit_of_open_files(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 24), (10, 20, 30)).save(tmp_path / "a.jpg")
+    Image.new("RGB", (32, 24), (10, 20, 30)).save(tmp_path / "a.png")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    code = (
+        "import resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))\n"
+        "from yolo.data.loaders import open_loader\n"
+        "loader = open_loader('default')\n"
+        "kept = [loader(f'{sys.argv[1]}/a.{kind}') for _ in range(1000) for kind in ('jpg', 'png')]\n"
+        "print(len(kept))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "2000", done.stderr

@@ -1,0 +1,19 @@
+"""Callbacks of a training run; those that exist in every run are set by name (``--ema.decay``, ...)."""
+
+from yolo.training.callbacks.checkpoint import YOLOCheckpoint
+from yolo.training.callbacks.dashboard import EvalDashboardCallback
+from yolo.training.callbacks.early_stopping import YOLOEarlyStopping
+from yolo.training.callbacks.ema import EMACallback
+from yolo.training.callbacks.progress import YOLOProgressBar
+from yolo.training.callbacks.record import RunRecord
+from yolo.training.callbacks.summary import TrainingSummaryCallback
+
+__all__ = [
+    "EMACallback",
+    "EvalDashboardCallback",
+    "RunRecord",
+    "TrainingSummaryCallback",
+    "YOLOCheckpoint",
+    "YOLOEarlyStopping",
+    "YOLOProgressBar",
+]

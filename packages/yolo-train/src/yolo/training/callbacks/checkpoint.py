@@ -1,0 +1,80 @@
+"""Checkpoints with readable names in the run folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from yolo.training.runs import inside, run_name
+
+
+class YOLOCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, with four differences that a detector's training needs.
+
+    * a relative ``dirpath`` lies in the run folder;
+    * ``{name}`` in ``filename`` is the run's name, and a metric such as ``{val/mAP:.4f}`` puts its value into the
+      name instead of opening a sub-folder;
+    * several of them with one monitor can stand side by side (each has its own state key);
+    * ``best`` stays ``best.ckpt``: a file is replaced, not numbered.
+
+    Args:
+        dirpath: folder of the checkpoints.
+        filename: template of the names.
+        monitor: metric that decides.
+        mode: ``max`` or ``min``.
+        save_top_k: how many of the best are kept.
+        save_last: also write ``last.ckpt`` after every validation.
+        **kwargs: further options of Lightning's ModelCheckpoint.
+    """
+
+    def __init__(
+        self,
+        dirpath: str | Path | None = "checkpoints",
+        filename: str | None = "best",
+        monitor: str | None = "val/mAP",
+        mode: str = "max",
+        save_top_k: int = 1,
+        save_last: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("enable_version_counter", False)
+        kwargs.setdefault("auto_insert_metric_name", False)
+        self._folder = Path(dirpath or "checkpoints")
+        super().__init__(
+            dirpath=None,
+            filename=filename,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=save_top_k,
+            save_last=save_last,
+            **kwargs,
+        )
+        self._run_name = "yolo"
+
+    @property
+    def state_key(self) -> str:
+        """A key that differs between two checkpoints of one monitor."""
+        return f"{super().state_key}[{self._folder}/{self.filename}]"
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder of the run."""
+        self.dirpath = str(inside(trainer, self._folder))
+        self._run_name = run_name(trainer)
+        super().setup(trainer, pl_module, stage)
+
+    def _format_checkpoint_name(
+        self,
+        filename: str | None,
+        metrics: dict[str, Tensor],
+        prefix: str | None = None,
+        auto_insert_metric_name: bool = True,
+    ) -> str:
+        filename = (filename or "epoch={epoch:02d}-step={step}").replace("{name}", self._run_name)
+        # `{epoch:02d}` reads as `epoch=05`, as in Lightning; a metric already has its label in front of it.
+        filename = re.sub(r"(?<!=)\{(epoch|step)\b", r"\1={\1", filename)
+        return str(super()._format_checkpoint_name(filename, metrics, prefix, auto_insert_metric_name=False))

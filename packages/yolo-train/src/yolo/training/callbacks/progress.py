@@ -1,0 +1,96 @@
+"""The progress of an epoch: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+LINES_PER_EPOCH = 4
+TERMS = ("box", "cls", "dfl")
+
+
+class YOLOProgressBar(ProgressBar):
+    """Shows epoch (counted from 1), box, cls and dfl loss, learning rate and time left.
+
+    Args:
+        enabled: false shows nothing.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        super().__init__()
+        self.console = Console()
+        self.enabled = enabled
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._started = 0.0
+
+    def disable(self) -> None:
+        """Lightning calls this on all processes but the first."""
+        self.enabled = False
+
+    def enable(self) -> None:
+        """Show progress again."""
+        self.enabled = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar of an epoch."""
+        self._started = time.monotonic()
+        if self.enabled and self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+                TextColumn("{task.fields[terms]}"),
+                TimeRemainingColumn(compact=True),
+                console=self.console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(_epoch(trainer), total=float(trainer.num_training_batches), terms="")
+            self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar, or print one of a few lines."""
+        if not self.enabled:
+            return
+        done, total = batch_idx + 1, int(trainer.num_training_batches)
+        terms = _terms(trainer)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, terms=terms)
+        elif done == total or done % max(total // LINES_PER_EPOCH, 1) == 0:
+            left = (time.monotonic() - self._started) / done * (total - done)
+            print(f"{_epoch(trainer)}  {done}/{total}  {terms}  {left:.0f} s left in the epoch", flush=True)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar: validation prints tables."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+
+def _epoch(trainer: Trainer) -> str:
+    return f"Epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+
+
+def _terms(trainer: Trainer) -> str:
+    metrics = trainer.callback_metrics
+    shown = [f"{name} {float(metrics[f'train/{name}_step']):.3f}" for name in TERMS if f"train/{name}_step" in metrics]
+    rate = trainer.optimizers[0].param_groups[-1]["lr"] if trainer.optimizers else 0.0
+    return "  ".join([*shown, f"lr {rate:.2e}"])

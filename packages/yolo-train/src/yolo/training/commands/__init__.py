@@ -1,0 +1,1 @@
+"""Commands that yolo-train adds to ``yolo``."""

@@ -1,0 +1,15 @@
+"""``yolo fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def fit(args: Sequence[str]) -> int:
+    """Hand the options to Lightning's command line (heavy imports wait until here)."""
+    from yolo.training.quiet import quieten
+
+    quieten()
+    from yolo.training.trainer_cli import run_fit
+
+    return run_fit(args)

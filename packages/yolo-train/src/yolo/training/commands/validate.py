@@ -1,0 +1,100 @@
+"""``yolo validate`` and ``yolo test``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from yolo.core.errors import UsageError
+
+
+def validate(args: Sequence[str]) -> int:
+    """Measure a checkpoint on the validation split."""
+    return _measure("validate", args)
+
+
+def test(args: Sequence[str]) -> int:
+    """Measure a checkpoint on the test split."""
+    return _measure("test", args)
+
+
+def _measure(command: str, args: Sequence[str]) -> int:
+    from yolo.core.models.bundle import ModelBundle
+    from yolo.core.models.load import load_bundle
+    from yolo.core.device import pick_device
+    from yolo.data.formats import load_labels
+    from yolo.data.loader import build_loader
+    from yolo.training.commands.options import build_parser, given_data_keys, read_configs, resolve_data
+    from yolo.training.evaluate import evaluate_network
+    from yolo.training.metrics.tables import print_classes, stats_lines
+
+    options = build_parser(command).parse_args(list(args))
+    configs = read_configs(options.config or [])
+    bundle: ModelBundle = load_bundle(options.checkpoint)
+    given = given_data_keys(args)
+    config = resolve_data(options, given, configs["data"], bundle.extra.get("data", {}))
+    size = _size(options.size, parsed=config.size if "image_size" in given else None, configs=configs, bundle=bundle)
+    config = replace(
+        config,
+        image_size=size,
+        batch_size=options.batch_size or 16,
+        num_workers=4 if options.workers is None else options.workers,
+    )
+    split = "test" if command == "test" else "val"
+    table = load_labels(config, split)
+    if len(table.class_names) != len(bundle.class_names):
+        raise UsageError(
+            f"{options.checkpoint} knows {len(bundle.class_names)} classes, but the data has {len(table.class_names)}"
+        )
+    protocol = _protocol(options, size, bundle.extra.get("weights", "raw"))
+    device = pick_device(options.device)
+    evaluation, evaluator = evaluate_network(
+        bundle.build(name=options.checkpoint).to(device),
+        build_loader(config, table, training=False),
+        table,
+        protocol,
+        device=str(device),
+        operating_confidence=options.conf_prod,
+    )
+    print(f"{options.checkpoint} on {len(table)} images of {config.root} ({split}); {protocol}")
+    print("\n".join(stats_lines(evaluation)))
+    print_classes(evaluation, 10)
+    if not options.no_json:
+        _write_json(Path(options.output), evaluation.as_dict(), evaluator.coco_detections())
+    return 0
+
+
+def _size(option: Any, *, parsed: Any, configs: Any, bundle: Any) -> tuple[int, int]:
+    """Option, else command line or configuration, else the checkpoint (which always has one)."""
+    for value in (option, parsed, configs["data"].get("image_size"), configs["model"].get("image_size")):
+        if value is not None:
+            return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1 % len(value)]))
+    width, height = bundle.image_size
+    return width, height
+
+
+def _protocol(options: Any, size: tuple[int, int], weights: str) -> Any:
+    from yolo.training.metrics import Protocol
+
+    presets = {None: (0.001, 0.6, 300), "official": (0.001, 0.7, 300)}
+    if options.protocol not in presets:
+        raise UsageError(f"--protocol {options.protocol}: the only named protocol is 'official'")
+    confidence, iou, most = presets[options.protocol]
+    return Protocol(
+        confidence if options.conf is None else options.conf,
+        iou if options.iou is None else options.iou,
+        most if options.max_det is None else options.max_det,
+        size,
+        weights,
+    )
+
+
+def _write_json(folder: Path, results: dict[str, Any], detections: list[dict[str, Any]]) -> None:
+    from yolo.core.files import write_atomically
+
+    write_atomically(folder / "results.json", json.dumps(results, indent=2).encode())
+    write_atomically(folder / "detections.json", json.dumps(detections).encode())
+    print(f"Written: {folder}/results.json, {folder}/detections.json (COCO result format)")

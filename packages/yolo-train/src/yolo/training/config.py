@@ -1,0 +1,104 @@
+"""Settings of a training run that belong to the model: small groups with flat keys (``--model.<key>``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from yolo.core.errors import UsageError
+from yolo.core.losses.config import LossConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Which network is trained, from which weights.
+
+    Args:
+        model_config: a network of the zoo (``v9-t``, ``v9-s``, ``v9-m``, ``v9-c``, ``v9-e``) or the path of a layer list.
+        num_classes: number of classes; taken from the data when not given, and has to agree with it.
+        image_size: side, or [width, height], in pixels; the same setting as data.image_size.
+        weight_path: weights to start from: a .ckpt, .pt, .pth or .safetensors file; null trains from scratch.
+    """
+
+    model_config: str = "v9-c"
+    num_classes: int | None = None
+    image_size: int | list[int] | None = None
+    weight_path: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The optimiser; weights decay, norm parameters and biases do not.
+
+    Args:
+        optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
+        learning_rate: rate after the warm-up.
+        momentum: momentum of SGD after the warm-up.
+        weight_decay: decay of convolution weights.
+        adamw_betas: running-average factors of AdamW.
+    """
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.937
+    weight_decay: float = 5e-4
+    adamw_betas: Sequence[float] = (0.9, 0.999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The course of the learning rate, with a warm-up in front.
+
+    Args:
+        lr_scheduler: name of a registered schedule, for example ``cosine``.
+        lr_min_factor: the last rate as a fraction of learning_rate.
+        warmup_epochs: epochs over which the rate climbs from zero (biases: falls from warmup_bias_lr).
+        warmup_momentum: momentum at the first step.
+        warmup_bias_lr: rate of the biases at the first step.
+    """
+
+    lr_scheduler: str = "cosine"
+    lr_min_factor: float = 0.01
+    warmup_epochs: float = 3.0
+    warmup_momentum: float = 0.8
+    warmup_bias_lr: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class NMSConfig:
+    """Non-maximum suppression in validation and prediction.
+
+    Args:
+        nms_conf_threshold: smallest score of a prediction, for inference and for precision, recall and F1.
+        nms_val_conf_threshold: smallest score that counts towards mAP (low, so that the whole curve is seen).
+        nms_iou_threshold: boxes of one class that overlap more than this are one object.
+        nms_max_detections: most detections kept in an image.
+    """
+
+    nms_conf_threshold: float = 0.25
+    nms_val_conf_threshold: float = 0.001
+    nms_iou_threshold: float = 0.65
+    nms_max_detections: int = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(NetworkConfig, OptimizerConfig, ScheduleConfig, LossConfig, NMSConfig):
+    """Everything below ``model:`` in a configuration file."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train."""
+        for key in ("learning_rate", "nms_max_detections", "matcher_topk"):
+            if getattr(self, key) <= 0:
+                raise UsageError(f"model.{key} is {getattr(self, key)}; it has to be above 0")
+        for key in ("weight_decay", "warmup_epochs", "warmup_bias_lr", "lr_min_factor"):
+            if getattr(self, key) < 0:
+                raise UsageError(f"model.{key} is {getattr(self, key)}; it cannot be negative")
+        for key in ("momentum", "warmup_momentum"):
+            if not 0 <= getattr(self, key) < 1:
+                raise UsageError(f"model.{key} is {getattr(self, key)}; it has to be at least 0 and below 1")
+        for key in ("nms_conf_threshold", "nms_val_conf_threshold", "nms_iou_threshold"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise UsageError(f"model.{key} is {getattr(self, key)}; it has to be between 0 and 1")
+        if len(self.adamw_betas) != 2:
+            raise UsageError(f"model.adamw_betas has {len(self.adamw_betas)} numbers; give two, as in [0.9, 0.999]")

@@ -1,0 +1,90 @@
+"""The Lightning data module: labels and loaders of a data set, described by one DataConfig."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from yolo.core.errors import UsageError
+from yolo.data.config import DataConfig
+from yolo.data.formats import load_labels, require_same_classes
+from yolo.data.labels import LabelTable
+from yolo.data.loader import build_loader
+
+
+class YOLODataModule(LightningDataModule):
+    """Images and labels for training, validation and test."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Take the settings; nothing is read before :meth:`setup`.
+
+        Args:
+            **kwargs: fields of :class:`~yolo.data.config.DataConfig`.
+        """
+        super().__init__()
+        self.config = DataConfig(**kwargs)
+        self._labels: dict[str, LabelTable] = {}
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Width and height of the network's input, pixels."""
+        return self.config.size
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in label order."""
+        table = next(iter(self._labels.values()), None) or self.labels("val")
+        return tuple(table.class_names)
+
+    def labels(self, split: str) -> LabelTable:
+        """Return the labels of ``train``, ``val`` or ``test``, parsed once."""
+        if split not in self._labels:
+            self._labels[split] = load_labels(self.config, split)
+        return self._labels[split]
+
+    def setup(self, stage: str) -> None:
+        """Read the labels a stage needs, and see that train and val speak of the same classes."""
+        splits = {"fit": ("train", "val"), "test": ("test",)}.get(stage, ("val",))
+        tables = [self.labels(split) for split in splits]
+        for table in tables[1:]:
+            require_same_classes(tables[0], table)
+
+    def check_classes(self, expected: int | None) -> None:
+        """Compare a number of classes with the data.
+
+        Raises:
+            UsageError: they differ.
+        """
+        count = len(self.class_names)
+        if expected is not None and expected != count:
+            raise UsageError(
+                f"model.num_classes is {expected}, but the data has {count} classes: leave it out, or correct it"
+            )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Build the loader of augmented training batches."""
+        trainer = self.trainer
+        assert trainer is not None
+        return build_loader(
+            self.config,
+            self.labels("train"),
+            training=True,
+            max_epochs=trainer.max_epochs,
+            epoch=trainer.current_epoch,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Build the loader of letterboxed validation batches."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Build the loader of letterboxed test batches."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader[Any]:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return build_loader(self.config, self.labels(split), training=False, rank=rank, world_size=world_size)

@@ -1,0 +1,44 @@
+"""From a batch of the evaluation set to detections in original pixels: the one path of training and validation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolo.core.boxes.nms import non_max_suppression
+from yolo.core.decode import decode
+from yolo.core.letterbox import undo_letterbox
+from yolo.data.types import Batch
+from yolo.training.metrics.evaluator import Detected, Protocol
+
+
+@torch.no_grad()
+def detect(network: nn.Module, batch: Batch, protocol: Protocol) -> list[Detected]:
+    """Run network, decoding, NMS and the way back to source pixels on a batch.
+
+    Args:
+        network: in evaluation mode, on the device of ``batch.images``.
+        batch: letterboxed images.
+        protocol: thresholds of NMS.
+
+    Returns:
+        One entry per image, boxes clipped to the picture.
+    """
+    decoded = decode(network(batch.images.float() / 255).main)
+    kept = non_max_suppression(
+        decoded.boxes.float(),
+        decoded.scores.float(),
+        confidence=protocol.confidence,
+        iou=protocol.iou,
+        max_detections=protocol.max_detections,
+    )
+    found = []
+    for image, matrix, size in zip(kept, batch.matrices.numpy(), batch.source_sizes.tolist(), strict=True):
+        boxes = undo_letterbox(image.boxes.cpu().numpy(), matrix=matrix, source_size=(size[0], size[1]))
+        found.append(
+            Detected(
+                np.asarray(boxes, np.float32), image.scores.cpu().numpy().astype(np.float32), image.labels.cpu().numpy()
+            )
+        )
+    return found

@@ -1,0 +1,164 @@
+"""Collect detections of a split and turn them into numbers, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo.data.labels import LabelTable
+from yolo.training.metrics.coco import CocoStats, evaluate_coco
+from yolo.training.metrics.operating import Counts, count_matches
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How detections were made: no figure means anything without it.
+
+    Attributes:
+        confidence: smallest score that entered the evaluation.
+        iou: overlap at which NMS removes a box.
+        max_detections: most detections per image.
+        size: width and height of the network's input, pixels.
+        weights: ``ema`` or ``raw``.
+    """
+
+    confidence: float
+    iou: float
+    max_detections: int
+    size: tuple[int, int]
+    weights: str = "ema"
+
+    def __str__(self) -> str:
+        width, height = self.size
+        return (
+            f"conf {self.confidence:g}, NMS IoU {self.iou:g}, max {self.max_detections}, {width}x{height}, "
+            f"{self.weights} weights"
+        )
+
+
+@dataclass(frozen=True)
+class Detected:
+    """Detections of one image: boxes ``[N, 4]`` xyxy in pixels of the original picture, scores, class indices."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of an evaluation.
+
+    Attributes:
+        stats: COCO's twelve numbers.
+        class_names: in label order.
+        per_class: float64 ``[classes, 3]`` AP, AP50, AP75; NaN for a class without truth.
+        counts: matches at ``operating_confidence`` and IoU 0.5.
+        operating_confidence: threshold of precision, recall and F1.
+        images: pictures evaluated.
+        protocol: how the detections were made.
+    """
+
+    stats: CocoStats
+    class_names: tuple[str, ...]
+    per_class: NDArray[np.float64]
+    counts: Counts
+    operating_confidence: float
+    images: int
+    protocol: Protocol
+
+    def metrics(self) -> dict[str, float]:
+        """Return the logged metrics, as ``val/mAP`` and so on."""
+        precision, recall, f1 = self.counts.means()
+        stats = self.stats
+        named = {
+            "mAP": stats.AP, "mAP50": stats.AP50, "mAP75": stats.AP75, "AR@100": stats.AR100,
+            "precision": precision, "recall": recall, "f1": f1,
+        }  # fmt: skip
+        return {f"val/{name}": max(value, 0.0) for name, value in named.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain data, for a JSON file."""
+        names = self.class_names
+        rows = zip(self.per_class.tolist(), self.counts.precision(), self.counts.recall(), self.counts.truths, strict=True)
+        return {
+            "stats": self.stats.as_dict(),
+            "metrics": self.metrics(),
+            "protocol": asdict(self.protocol),
+            "operating_confidence": self.operating_confidence,
+            "images": self.images,
+            "per_class": {
+                names[i]: {
+                    "AP": _or_none(ap[0]), "AP50": _or_none(ap[1]), "AP75": _or_none(ap[2]),
+                    "precision": float(p), "recall": float(r), "objects": int(n),
+                }
+                for i, (ap, p, r, n) in enumerate(rows)
+            },
+        }  # fmt: skip
+
+
+class Evaluator:
+    """Holds the detections of a split until they are evaluated against its labels.
+
+    Args:
+        truth: the labels, crowds included.
+    """
+
+    def __init__(self, truth: LabelTable) -> None:
+        self.truth = truth
+        self._found: dict[int, Detected] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def update(self, indices: Sequence[int], found: Sequence[Detected]) -> None:
+        """Add detections of images by their index in the split; an image that comes twice counts once."""
+        self._found.update(zip((int(i) for i in indices), found, strict=True))
+
+    def coco_detections(self) -> list[dict[str, Any]]:
+        """Return the detections in COCO's result format, in pixels of the original pictures."""
+        records: list[dict[str, Any]] = []
+        for index, found in sorted(self._found.items()):
+            image_id = int(self.truth.image_ids[index])
+            xywh = found.boxes.astype(np.float64)
+            xywh[:, 2:] -= xywh[:, :2]
+            for box, score, label in zip(xywh.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True):
+                category = self.truth.category_ids[label]
+                records.append({"image_id": image_id, "category_id": category, "bbox": box, "score": score})
+        return records
+
+    def compute(self, protocol: Protocol, *, operating_confidence: float = 0.25) -> Evaluation:
+        """Evaluate all images of the split, also those without any detection."""
+        table = self.truth
+        result = evaluate_coco(table.coco_ground_truth(), self.coco_detections())
+        row = {category: i for i, category in enumerate(result.category_ids)}
+        per_class = result.per_class[[row[category] for category in table.category_ids]]
+        return Evaluation(
+            stats=result.stats,
+            class_names=table.class_names,
+            per_class=per_class,
+            counts=self._count(operating_confidence),
+            operating_confidence=operating_confidence,
+            images=len(table),
+            protocol=protocol,
+        )
+
+    def _count(self, confidence: float) -> Counts:
+        table = self.truth
+        counts = Counts(*(np.zeros(len(table.class_names), np.int64) for _ in range(3)))
+        nothing = Detected(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+        for index in range(len(table)):
+            rows = slice(table.offsets[index], table.offsets[index + 1])
+            found = self._found.get(index, nothing)
+            keep = found.scores > confidence
+            truth = (table.boxes[rows].astype(np.float64), table.labels[rows], table.crowd[rows])
+            count_matches(truth, (found.boxes[keep].astype(np.float64), found.scores[keep], found.labels[keep]), counts)
+        return counts
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,140 @@
+"""The Lightning module: network, loss and evaluation, and nothing of where data comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+from yolo.core.errors import YoloError
+from yolo.core.losses import DetectionLoss, LossOutput
+from yolo.core.models import Network, build_model, load_spec
+from yolo.core.outputs import HeadOutput
+from yolo.data.types import Batch
+from yolo.training.config import ModelConfig
+from yolo.training.datamodule import YOLODataModule
+from yolo.training.metrics import Evaluation, Evaluator, Protocol
+from yolo.training.metrics.detect import detect
+from yolo.training.optim import build_optimizer
+from yolo.training.pretrained import start_from
+from yolo.training.schedulers import build_schedule
+
+
+class YOLOModule(LightningModule):
+    """Trains a YOLO detector."""
+
+    model: Network
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Take the settings; the network is built in :meth:`setup`, when the classes are known.
+
+        Args:
+            **kwargs: fields of :class:`~yolo.training.config.ModelConfig`.
+        """
+        super().__init__()
+        self.config = ModelConfig(**kwargs)
+        self.compute_loss = DetectionLoss(self.config)
+        self.operating_confidence = self.config.nms_conf_threshold
+        self.evaluation: Evaluation | None = None
+        self._evaluator: Evaluator | None = None
+
+    @property
+    def data(self) -> YOLODataModule:
+        """The data this module is trained on."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, YOLODataModule):
+            raise YoloError("YOLOModule needs a YOLODataModule: trainer.fit(module, datamodule=YOLODataModule(...))")
+        return data
+
+    def setup(self, stage: str) -> None:
+        """Build the network for the classes and the image size of the data."""
+        if hasattr(self, "model"):
+            return
+        data = self.data
+        data.check_classes(self.config.num_classes)
+        spec = load_spec(self.config.model_config)
+        # A resumed run gets its weights from the checkpoint, whatever it once started from.
+        resumed = getattr(self.trainer, "ckpt_path", None) is not None
+        if self.config.weight_path and not resumed:
+            self.model = start_from(
+                self.config.weight_path, spec, num_classes=len(data.class_names), image_size=data.image_size
+            )
+        else:
+            self.model = build_model(spec, len(data.class_names), image_size=data.image_size)
+
+    def forward(self, images: torch.Tensor) -> HeadOutput:
+        """Run the network on float images ``[B, 3, H, W]`` in 0..1."""
+        output: HeadOutput = self.model(images)
+        return output
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Return what is differentiated: the loss per sample, times local batch size and number of processes.
+
+        DDP averages gradients over processes; the product undoes that, so that the step does not depend on how a
+        batch is spread (the published code's convention).
+        """
+        output = self(batch.images.float() / 255)
+        loss: LossOutput = self.compute_loss(output, batch.boxes, batch.labels, batch.image_index)
+        size = len(batch.images)
+        terms = {"train/loss": loss.total.detach(), "train/box": loss.box, "train/cls": loss.cls, "train/dfl": loss.dfl}
+        self.log_dict(terms, on_step=True, on_epoch=True, batch_size=size)
+        return loss.total * size * self.trainer.world_size
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build optimiser and schedule; the schedule moves once per optimiser step."""
+        optimizer = build_optimizer(self.model, self.config)
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = max(self.trainer.max_epochs or 1, 1)
+        schedule = build_schedule(optimizer, self.config, steps_per_epoch=max(total // epochs, 1), epochs=epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Go one optimiser step on."""
+        scheduler.step()
+
+    def protocol(self, *, weights: str) -> Protocol:
+        """Return the thresholds of validation."""
+        config = self.config
+        return Protocol(
+            config.nms_val_conf_threshold,
+            config.nms_iou_threshold,
+            config.nms_max_detections,
+            self.data.image_size,
+            weights,
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a new evaluation."""
+        self._evaluator = Evaluator(self.data.labels("val"))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the detections of a batch, in pixels of the original pictures."""
+        assert self._evaluator is not None
+        self._evaluator.update(batch.ids.tolist(), detect(self.model, batch, self.protocol(weights="")))
+
+    def on_validation_epoch_end(self) -> None:
+        """Evaluate, unless this is Lightning's sanity check, which sees only a few images."""
+        evaluator, self._evaluator = self._evaluator, None
+        if evaluator is None or self.trainer.sanity_checking:
+            return
+        weights = "ema" if self.averaged_state() is not None else "raw"
+        self.evaluation = evaluator.compute(
+            self.protocol(weights=weights), operating_confidence=self.operating_confidence
+        )
+        self.log_dict(self.evaluation.metrics(), rank_zero_only=False, sync_dist=False)
+
+    def averaged_state(self) -> dict[str, torch.Tensor] | None:
+        """Return the averaged weights of the EMA callback, None without one."""
+        for callback in getattr(self.trainer, "callbacks", []):
+            average = getattr(callback, "average", None)
+            if isinstance(average, dict):
+                return average
+        return None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add all that prediction, validation and export need: one file is enough on another machine."""
+        from yolo.training.checkpoint import add_bundle
+
+        add_bundle(checkpoint, self)

@@ -1,0 +1,41 @@
+"""Which parameters decay and which do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class ParameterGroups:
+    """Trainable parameters by the way they are updated.
+
+    Attributes:
+        biases: every bias, norm biases included: no decay, own warm-up of the rate.
+        norms: scales of norm layers and other vectors: no decay.
+        weights: convolution and linear kernels: weight decay.
+    """
+
+    biases: list[nn.Parameter]
+    norms: list[nn.Parameter]
+    weights: list[nn.Parameter]
+
+
+def split_parameters(model: nn.Module) -> ParameterGroups:
+    """Sort the trainable parameters of a model into the three groups.
+
+    The rule looks at shape and name, not at layer types, so that it holds for any block: a parameter called
+    ``bias`` is a bias, any other vector or scalar is a norm's, and the rest are kernels.
+    """
+    groups = ParameterGroups([], [], [])
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name.rsplit(".", 1)[-1] == "bias":
+            groups.biases.append(parameter)
+        elif parameter.ndim <= 1:
+            groups.norms.append(parameter)
+        else:
+            groups.weights.append(parameter)
+    return groups

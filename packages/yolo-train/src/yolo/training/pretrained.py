@@ -1,0 +1,38 @@
+"""Starting a training from weights of a file."""
+
+from __future__ import annotations
+
+import logging
+
+from yolo.core.models.build import build_model
+from yolo.core.models.identify import class_branch
+from yolo.core.models.load import adopt_class_width
+from yolo.core.models.network import Network
+from yolo.core.models.spec import ModelSpec
+from yolo.core.models.weights import load_weights, read_state_dict
+
+logger = logging.getLogger(__name__)
+
+
+def start_from(path: str, spec: ModelSpec, *, num_classes: int, image_size: tuple[int, int]) -> Network:
+    """Build a network and fill it with the tensors of a weight file that fit.
+
+    Class branches get the width of the file's, so that they can be carried over whatever the number of classes.
+
+    Args:
+        path: .ckpt, .pt, .pth or .safetensors.
+        spec: the layer list to build.
+        num_classes: classes of the data; the last class layers start fresh where the file has another number.
+        image_size: width and height, for the biases of fresh class layers.
+
+    Raises:
+        WeightsError: the file cannot be read, or belongs to another network.
+    """
+    state = read_state_dict(path)
+    branch = class_branch(state)
+    if branch is not None:
+        spec = adopt_class_width(spec, branch, num_classes=num_classes)
+    network = build_model(spec, num_classes, image_size=image_size)
+    report = load_weights(network, state, source=path)
+    logger.info("%s: %s", path, report.summary())
+    return network

@@ -1,0 +1,67 @@
+"""Predictions beside the truth, in one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo.core.drawing import draw_detections
+from yolo.core.files import write_atomically
+from yolo.core.predictor import Predictor
+from yolo.core.results import Detections
+from yolo.data.labels import LabelTable
+from yolo.data.loaders import ImageLoader
+
+TILE = 320
+GAP = 6
+
+
+def draw_showcase(checkpoint: Path, table: LabelTable, loader: ImageLoader, path: Path, *, count: int = 6) -> None:
+    """Draw pairs of truth (left) and prediction (right) for pictures spread over a split.
+
+    Args:
+        checkpoint: what predicts.
+        table: labels of the split.
+        loader: reads its pictures.
+        path: a JPEG file, replaced atomically.
+        count: pictures.
+    """
+    chosen = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).astype(int))
+    pictures = [np.asarray(loader(table.path(int(i)))) for i in chosen]
+    found = Predictor(checkpoint)(pictures)
+    pairs = [
+        np.hstack([_tile(draw_detections(picture, truth, show_scores=False)), _tile(draw_detections(picture, guess))])
+        for picture, truth, guess in zip(pictures, (_truth(table, int(i)) for i in chosen), found, strict=True)
+    ]
+    if len(pairs) % 2:
+        pairs.append(np.full_like(pairs[0], 255))
+    rows = [np.hstack([left, right]) for left, right in zip(pairs[::2], pairs[1::2], strict=True)]
+    sheet = np.vstack([_header(rows[0].shape[1]), *rows])
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    assert ok
+    write_atomically(path, data.tobytes())
+
+
+def _truth(table: LabelTable, index: int) -> Detections:
+    targets = table.targets(index)
+    scores = np.ones(len(targets), np.float32)
+    return Detections(targets.boxes, scores, targets.labels, table.class_names, size=table.size(index))
+
+
+def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    factor = TILE / max(height, width)
+    small = cv2.resize(picture, (max(round(width * factor), 1), max(round(height * factor), 1)), interpolation=cv2.INTER_AREA)
+    tile = np.full((TILE + GAP, TILE + GAP, 3), 255, np.uint8)
+    tile[: small.shape[0], : small.shape[1]] = small
+    return tile
+
+
+def _header(width: int) -> NDArray[np.uint8]:
+    strip = np.full((28, width, 3), 255, np.uint8)
+    for column, text in enumerate(("truth", "prediction") * 2):
+        cv2.putText(strip, text, (8 + column * (TILE + GAP), 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA)
+    return strip

@@ -1,0 +1,146 @@
+"""``yolo fit``: Lightning's command line, with our defaults and callbacks set by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from yolo.core.errors import UsageError
+from yolo.training import callbacks
+from yolo.training.callback_list import REPLACED, default_checkpoints, merge_callbacks
+from yolo.training.configs import expand_config_names
+from yolo.training.datamodule import YOLODataModule
+from yolo.training.module import YOLOModule
+from yolo.training.saved_config import ConfigCallback
+
+NAMED_CALLBACKS: dict[str, type[Callback]] = {
+    "ema": callbacks.EMACallback,
+    "early_stopping": callbacks.YOLOEarlyStopping,
+    "progress": callbacks.YOLOProgressBar,
+    "summary": callbacks.TrainingSummaryCallback,
+    "dashboard": callbacks.EvalDashboardCallback,
+    "record": callbacks.RunRecord,
+}
+
+
+class YOLOCLI(LightningCLI):
+    """Parse the options of a training, and build trainer, module and data from them."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks of every run, and the checkpoint to resume from."""
+        for name, kind in NAMED_CALLBACKS.items():
+            parser.add_lightning_class_args(kind, name)
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of a run to resume.")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; Lightning's own method warns that ``sys.argv`` holds other arguments, which is how we are called."""
+        self.config = parser.parse_args(list(args))
+
+    def before_instantiate_classes(self) -> None:
+        """Read the specification's spellings: callbacks by Lightning's names, image size under model."""
+        for entry in self.config.trainer.callbacks or []:
+            if entry.class_path in REPLACED:
+                entry.class_path = REPLACED[entry.class_path]
+        _share_image_size(self.config)
+        path = self.config.ckpt_path
+        if path is not None:
+            if not Path(path).is_file():
+                raise UsageError(f"--ckpt_path {path}: there is no such file")
+            _continue_folder(self.config, Path(path))
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        listed = config.pop("callbacks", None) or []
+        named = [*callbacks, *default_checkpoints()]
+        if config.get("enable_checkpointing") is False:
+            named = callbacks
+        if config.get("enable_progress_bar") is False:
+            named = [c for c in named if not isinstance(c, NAMED_CALLBACKS["progress"])]
+        config["callbacks"] = [*merge_callbacks(listed, named), ConfigCallback(self.parser, self.config)]
+        return self.trainer_class(**config)
+
+
+def make_cli(args: Sequence[str]) -> YOLOCLI:
+    """Build trainer, module and data from options, without training.
+
+    Args:
+        args: everything behind ``yolo fit``.
+
+    Raises:
+        UsageError: an option or a configuration key is wrong.
+    """
+    return YOLOCLI(
+        YOLOModule,
+        YOLODataModule,
+        run=False,
+        args=expand_config_names(args),
+        save_config_callback=None,
+        load_from_checkpoint_support=False,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        trainer_defaults={
+            "logger": _default_logger(),
+            "use_distributed_sampler": False,  # our samplers shard by themselves
+            "enable_model_summary": False,  # our own says what counts, in one line
+        },
+        parser_kwargs={"prog": "yolo fit", "description": "Train a detector."},
+    )
+
+
+def run_fit(args: Sequence[str]) -> int:
+    """Train as the options say, and return the exit code.
+
+    Args:
+        args: everything behind ``yolo fit``.
+
+    Raises:
+        UsageError: an option or a configuration key is wrong.
+    """
+    _answer_list_overrides(args)
+    cli = make_cli(args)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
+    return 1 if cli.trainer.interrupted else 0
+
+
+def _default_logger() -> dict[str, Any]:
+    return {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"save_dir": "runs", "name": "yolo"},
+    }
+
+
+def _share_image_size(config: Namespace) -> None:
+    """Let ``model.image_size`` stand for ``data.image_size`` where only the former is given."""
+    given, own = config.model.image_size, config.data.image_size
+    if own is None:
+        config.data.image_size = tuple(given) if isinstance(given, list) else given
+    elif given is not None and _pair(given) != _pair(own):
+        raise UsageError(f"model.image_size is {given}, but data.image_size is {own}: give it once")
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _answer_list_overrides(args: Sequence[str]) -> None:
+    for arg in args:
+        if re.match(r"--trainer\.callbacks\.\d+", arg):
+            names = ", ".join(f"--{name}.<option>" for name in NAMED_CALLBACKS)
+            raise UsageError(f"{arg.split('=')[0]}: callbacks are set by name, not by their place in a list: {names}")
+
+
+def _continue_folder(config: Namespace, checkpoint: Path) -> None:
+    """Let a resumed run go on in its own folder: ``<save_dir>/<name>/version_<n>/checkpoints/x.ckpt``."""
+    match = re.fullmatch(r"version_(\d+)", checkpoint.absolute().parent.parent.name)
+    logger = config.trainer.logger
+    if not match or not isinstance(logger, Namespace) or logger.init_args.get("version") is not None:
+        return
+    home = checkpoint.absolute().parents[3] / str(logger.init_args.get("name"))
+    if home == checkpoint.absolute().parents[2]:
+        logger.init_args.save_dir = str(checkpoint.absolute().parents[3])
+        logger.init_args.version = int(match[1])

@@ -1,0 +1,128 @@
+"""What ``yolo fit`` makes of options and configuration files, short of training."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from yolo.core.errors import UsageError
+from yolo.training.callbacks import (
+    EMACallback,
+    EvalDashboardCallback,
+    TrainingSummaryCallback,
+    YOLOCheckpoint,
+    YOLOEarlyStopping,
+    YOLOProgressBar,
+)
+from yolo.training.configs import NAMES, config_path, expand_config_names
+from yolo.training.trainer_cli import make_cli, run_fit
+
+SPECIFICATION = """
+trainer:
+  max_epochs: 3
+  accelerator: cpu
+  logger: false
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args:
+        dirpath: checkpoints/
+        monitor: val/mAP
+        mode: max
+        save_top_k: 3
+        save_last: true
+        filename: "{name}-{epoch:02d}-mAP={val/mAP:.4f}"
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {dirpath: checkpoints/, monitor: val/mAP, mode: max, save_top_k: 1, filename: best}
+    - class_path: lightning.pytorch.callbacks.EarlyStopping
+      init_args: {monitor: val/mAP, mode: max, patience: 50, verbose: true, min_delta: 0.0, check_on_train_epoch_end: false}
+    - class_path: lightning.pytorch.callbacks.LearningRateMonitor
+      init_args: {logging_interval: step}
+    - class_path: yolo.training.callbacks.YOLOProgressBar
+    - class_path: yolo.training.callbacks.TrainingSummaryCallback
+    - class_path: yolo.training.callbacks.EMACallback
+      init_args: {decay: 0.999, tau: 500, enabled: true}
+    - class_path: yolo.training.callbacks.EvalDashboardCallback
+      init_args: {conf_prod: 0.25, show_trends: true, top_n_classes: 5}
+"""
+
+
+def count(callbacks: list, kind: type) -> int:
+    return sum(isinstance(callback, kind) for callback in callbacks)
+
+
+def test_every_run_has_the_callbacks_and_they_are_set_by_name() -> None:
+    cli = make_cli(
+        ["--ema.decay", "0.99", "--early_stopping.patience=7", "--early_stopping.enabled", "false",
+         "--dashboard.top_n_classes", "5", "--trainer.accelerator=cpu", "--trainer.logger=false"]
+    )  # fmt: skip
+    callbacks = cli.trainer.callbacks
+    for kind in (EMACallback, YOLOEarlyStopping, YOLOProgressBar, TrainingSummaryCallback, EvalDashboardCallback):
+        assert count(callbacks, kind) == 1
+    ema = next(c for c in callbacks if isinstance(c, EMACallback))
+    stopping = next(c for c in callbacks if isinstance(c, YOLOEarlyStopping))
+    assert ema.decay == 0.99
+    assert (stopping.patience, stopping.enabled) == (7, False)
+    saved = next(c for c in callbacks if isinstance(c, YOLOCheckpoint))
+    assert (saved.filename, saved.save_last, saved.monitor) == ("best", True, "val/mAP")
+
+
+def test_the_specifications_callback_list_starts_and_doubles_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(SPECIFICATION)
+    callbacks = make_cli(["--config", str(config)]).trainer.callbacks
+    for kind, times in {
+        ModelCheckpoint: 2, EarlyStopping: 1, EMACallback: 1, YOLOProgressBar: 1, TrainingSummaryCallback: 1,
+        EvalDashboardCallback: 1, LearningRateMonitor: 1,
+    }.items():  # fmt: skip
+        assert count(callbacks, kind) == times, kind
+    assert all(isinstance(c, YOLOCheckpoint) for c in callbacks if isinstance(c, ModelCheckpoint))
+    assert next(c for c in callbacks if isinstance(c, EMACallback)).decay == 0.999
+
+
+def test_a_callback_by_its_place_in_the_list_is_answered_with_its_name() -> None:
+    with pytest.raises(UsageError, match=r"--trainer\.callbacks\.6\.init_args\.decay.*--ema\."):
+        run_fit(["--trainer.callbacks.6.init_args.decay=0.999"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packaged_configurations_are_found_by_name_and_parse(name: str) -> None:
+    cli = make_cli(["--config", name, "--trainer.logger=false", "--trainer.accelerator=cpu", "--trainer.precision=32"])
+    wanted = yaml.safe_load(Path(config_path(name)).read_text())
+    assert cli.model.config.model_config == wanted["model"]["model_config"]
+    assert cli.trainer.max_epochs == wanted["trainer"]["max_epochs"]
+
+
+def test_later_configurations_win(tmp_path: Path) -> None:
+    later = tmp_path / "later.yaml"
+    later.write_text("model: {learning_rate: 0.5}\n")
+    cli = make_cli(["--config", "debug", f"--config={later}", "--trainer.logger=false", "--trainer.accelerator=cpu"])
+    assert cli.model.config.learning_rate == 0.5
+    assert cli.model.config.model_config == "v9-t"
+
+
+def test_an_unknown_configuration_names_the_packaged_ones() -> None:
+    with pytest.raises(UsageError, match="quickstart"):
+        expand_config_names(["--config", "quikstart"])
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_before_work_starts() -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.ckpt"):
+        make_cli(["--ckpt_path", "nowhere.ckpt", "--trainer.logger=false"])
+
+
+@pytest.mark.parametrize("option", ["--model.lerning_rate=1", "--data.batchsize=2", "--model.learning_rate=fast"])
+def test_a_wrong_key_or_type_ends_with_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_fit([option])
+    assert stop.value.code == 2
+    assert option.split("=")[0].removeprefix("--") in capsys.readouterr().err
+
+
+def test_the_image_size_may_stand_under_model(tmp_path: Path) -> None:
+    cli = make_cli(["--model.image_size=[320,256]", "--trainer.logger=false", "--trainer.accelerator=cpu"])
+    assert cli.datamodule.image_size == (320, 256)
+
+
+def test_two_different_image_sizes_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"model\.image_size.*data\.image_size"):
+        make_cli(["--model.image_size=320", "--data.image_size=640", "--trainer.logger=false"])

@@ -1,0 +1,126 @@
+"""Rates and momenta are a pure function of the optimiser step."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from yolo.core.errors import UsageError
+from yolo.core.models import build_model
+from yolo.training.config import ModelConfig
+from yolo.training.optim import build_optimizer
+from yolo.training.optim.groups import split_parameters
+from yolo.training.schedulers import build_schedule
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def drive(config: ModelConfig, steps: int, steps_per_epoch: int = 10, epochs: int = 5) -> list[dict[str, list[float]]]:
+    optimizer = build_optimizer(small(), config)
+    schedule = build_schedule(optimizer, config, steps_per_epoch=steps_per_epoch, epochs=epochs)
+    seen = []
+    for _ in range(steps):
+        seen.append(
+            {str(g["name"]): [float(g["lr"]), float(g.get("momentum", 0.0))] for g in optimizer.param_groups}
+        )
+        optimizer.step()
+        schedule.step()
+    return seen
+
+
+def expected(step: int, total: int, low: float = 0.01) -> float:
+    return low + (1 - low) * (1 + math.cos(math.pi * step / total)) / 2
+
+
+def test_after_the_warm_up_all_groups_follow_the_cosine_without_drift() -> None:
+    seen = drive(ModelConfig(warmup_epochs=1), 50)
+    for step in range(10, 50):
+        for rate, momentum in seen[step].values():
+            assert rate == pytest.approx(0.01 * expected(step, 50))
+            assert momentum == pytest.approx(0.937)
+
+
+def test_warm_up_raises_weights_from_zero_and_lowers_biases() -> None:
+    seen = drive(ModelConfig(warmup_epochs=1), 11)
+    assert seen[0]["weight"] == [0.0, pytest.approx(0.8)]
+    assert seen[0]["norm"][0] == 0.0
+    assert seen[0]["bias"][0] == pytest.approx(0.1)
+    half = 0.01 * expected(5, 50)
+    assert seen[5]["weight"][0] == pytest.approx(half / 2)
+    assert seen[5]["bias"][0] == pytest.approx(0.1 + (half - 0.1) / 2)
+    assert seen[5]["weight"][1] == pytest.approx((0.8 + 0.937) / 2)
+    assert seen[10]["bias"][0] == pytest.approx(seen[10]["weight"][0])
+
+
+def test_a_warm_up_longer_than_the_training_is_cut() -> None:
+    optimizer = build_optimizer(small(), ModelConfig())
+    schedule = build_schedule(optimizer, ModelConfig(warmup_epochs=30), steps_per_epoch=4, epochs=2)
+    assert schedule.warmup_steps == 7
+
+
+def test_a_resumed_schedule_continues_exactly() -> None:
+    config = ModelConfig(warmup_epochs=1)
+    whole = drive(config, 30)
+    optimizer = build_optimizer(small(), config)
+    schedule = build_schedule(optimizer, config, steps_per_epoch=10, epochs=5)
+    for _ in range(7):
+        optimizer.step()
+        schedule.step()
+    saved, groups = schedule.state_dict(), optimizer.state_dict()
+    other = build_optimizer(small(), config)
+    resumed = build_schedule(other, config, steps_per_epoch=10, epochs=5)
+    other.load_state_dict(groups)
+    resumed.load_state_dict(saved)
+    for step in range(7, 30):
+        assert {str(g["name"]): [float(g["lr"]), g["momentum"]] for g in other.param_groups} == whole[step]
+        other.step()
+        resumed.step()
+
+
+def test_the_saved_state_is_plain_numbers() -> None:
+    optimizer = build_optimizer(small(), ModelConfig())
+    state = build_schedule(optimizer, ModelConfig(), steps_per_epoch=3, epochs=2).state_dict()
+    buffer = torch.serialization.io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    assert torch.load(buffer, weights_only=True) == state
+
+
+def test_an_unknown_schedule_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="cosine"):
+        build_schedule(build_optimizer(small(), ModelConfig()), ModelConfig(lr_scheduler="cosin"), steps_per_epoch=1, epochs=1)
+
+
+def test_every_trainable_parameter_is_in_exactly_one_group_and_only_kernels_decay() -> None:
+    model = build_model("v9-t", 3)
+    groups = split_parameters(model)
+    ids = [id(p) for part in (groups.biases, groups.norms, groups.weights) for p in part]
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    assert len(ids) == len(set(ids)) == len(trainable)
+    assert all(p.ndim >= 2 for p in groups.weights)
+    assert all(p.ndim == 1 for p in groups.norms + groups.biases)
+    decays = {g["name"]: g["weight_decay"] for g in build_optimizer(model, ModelConfig()).param_groups}
+    assert decays == {"bias": 0.0, "norm": 0.0, "weight": 5e-4}
+
+
+def test_frozen_parameters_stay_out() -> None:
+    model = small()
+    model[0].weight.requires_grad_(False)
+    assert "weight" not in {g["name"] for g in build_optimizer(model, ModelConfig()).param_groups}
+
+
+def test_adamw_takes_its_betas() -> None:
+    optimizer = build_optimizer(small(), ModelConfig(optimizer="adamw", adamw_betas=[0.8, 0.99]))
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("learning_rate", 0.0), ("momentum", 1.0), ("nms_iou_threshold", 1.5), ("warmup_epochs", -1), ("adamw_betas", [0.9])],
+)
+def test_a_setting_that_cannot_train_is_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"model.{key}"):
+        ModelConfig(**{key: value})

@@ -1,0 +1,1 @@
+"""One module per file format, and in ``base`` what they have in common."""

@@ -1,0 +1,1 @@
+"""The network in the form that is exported."""

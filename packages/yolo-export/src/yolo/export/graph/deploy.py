@@ -1,0 +1,76 @@
+"""The network with its decoding as one module of one input and one output, without anything that depends on sizes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from yolo.core.boxes.grid import make_grid
+from yolo.core.models.fuse import fuse
+from yolo.core.models.network import Network
+
+SIDES = 4
+
+
+class DeployModule(nn.Module):
+    """A fused detector that returns boxes and probabilities, for images of one size.
+
+    Anchors are constants, and every reshape has constant sides but the batch, so that a tracer finds no arithmetic on
+    shapes. The sum of DFL's expectation is a product with the bins (Generalized Focal Loss, arXiv:2006.04388, eq. 3).
+
+    Args:
+        network: a trained network; it is copied, fused, and stripped of its auxiliary branch.
+        image_size: (width, height) in pixels, multiples of the coarsest stride.
+
+    Attributes:
+        image_size: (width, height).
+        num_anchors: cells of all scales.
+    """
+
+    centers: Tensor
+    scales: Tensor
+    bins: Tensor
+
+    def __init__(self, network: Network, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.network = fuse(network).float().cpu()
+        self.image_size = image_size
+        self.num_classes = network.num_classes
+        self.shapes = [(image_size[1] // stride, image_size[0] // stride) for stride in network.strides]
+        self.num_anchors = sum(height * width for height, width in self.shapes)
+        grid = make_grid(self.shapes, network.strides)
+        self.register_buffer("centers", grid.centers.t().clone())
+        self.register_buffer("scales", grid.strides.clone())
+        self.register_buffer("bins", torch.arange(_bins(network), dtype=torch.float32).view(1, 1, -1, 1))
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            images: float32 ``[B, 3, H, W]``, RGB from 0 to 1, of the module's size.
+
+        Returns:
+            float32 ``[B, 4 + classes, A]``: centre x, centre y, width, height in pixels, then one probability per
+            class; anchors by scale, fine to coarse, then row by row.
+        """
+        branch = self.network(images).main
+        logits = self._join(branch.dist, SIDES * self.bins.numel())
+        distributions = logits.reshape(-1, SIDES, self.bins.numel(), self.num_anchors).softmax(2)
+        sides = (distributions * self.bins).sum(2) * self.scales  # left, top, right, bottom in pixels
+        before, after = sides[:, :2], sides[:, 2:]
+        scores = self._join(branch.cls, self.num_classes).sigmoid()
+        return torch.cat((self.centers + (after - before) / 2, before + after, scores), dim=1)
+
+    def _join(self, maps: tuple[Tensor, ...], channels: int) -> Tensor:
+        """All scales in one list: ``[B, channels, A]``."""
+        flat = [
+            scale.reshape(-1, channels, height * width)
+            for scale, (height, width) in zip(maps, self.shapes, strict=True)
+        ]
+        return torch.cat(flat, dim=2)
+
+
+def _bins(network: Network) -> int:
+    output = network.plan.layers[network.plan.main].output
+    scale = output[0] if isinstance(output, tuple) else output
+    return (scale.channels - network.num_classes) // SIDES

@@ -3,10 +3,10 @@
     uv run python benchmarks/loss.py
 
 Batch 16, 640x640 (8400 anchors), 80 classes, 20 and 300 boxes per image, CPU, float32, main branch only. Both get the
-same numbers. Every measurement is a fresh process, the two take turns, and the peer runs in an environment that uv makes
-for it, with the same Python and the same torch. Time: median of the repeats of all rounds. Memory: the highest resident
-set of the process during the first call, above what was resident just before it, when the predictions existed already;
-the gradients are part of it (74 MiB).
+same numbers. Every measurement is a fresh process, the two take turns, and the peer runs in an environment that uv
+makes for it, with the same Python and the same torch. Time: the shortest call of all rounds, since other work on the
+machine only adds to it. Memory: the highest resident set of the process during the first call, above what was resident
+just before it, when the predictions existed already; the gradients are part of it (74 MiB).
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def main() -> None:
                         command(name) + arguments, env=environment, cwd=folder, check=True, stdout=subprocess.PIPE
                     )
                     runs.append(json.loads(done.stdout.splitlines()[-1]))
-            seconds = {n: statistics.median(t for run in runs for t in run["times"]) for n, runs in found.items()}
+            seconds = {n: min(t for run in runs for t in run["times"]) for n, runs in found.items()}
             memory = {n: statistics.median(run["memory"] for run in runs) for n, runs in found.items()}
             for name in found:
                 ratios = f"{seconds[name] / seconds['ultralytics']:.2f} | {memory[name] / memory['ultralytics']:.2f}"

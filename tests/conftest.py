@@ -30,3 +30,39 @@ def reference(shared: Path) -> Path:
 def datasets(shared: Path) -> Path:
     """The real and the hostile data sets."""
     return shared / "datasets"
+
+
+@pytest.fixture(scope="session")
+def synthetic_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen training and eight validation pictures of 96 pixels that yolo-data draws, in both layouts."""
+    from yolo.data.synthetic import ensure_synthetic
+
+    return ensure_synthetic(tmp_path_factory.mktemp("synthetic") / "data", train=16, val=8, image_size=96)
+
+
+@pytest.fixture(scope="session")
+def trained_run(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training of v9-t that is made once, with ``checkpoints/best.ckpt`` in it."""
+    from yolo.training.trainer_cli import run_fit
+
+    root = tmp_path_factory.mktemp("trained")
+    options = {
+        "data.root": synthetic_data,
+        "data.image_size": 96,
+        "data.batch_size": 4,
+        "data.num_workers": 0,
+        "data.close_mosaic_epochs": 0,
+        "data.mosaic_prob": 0,
+        "data.scale": 0.1,
+        "data.translate": 0,
+        "ema.tau": 20,
+        "model.model_config": "v9-t",
+        "model.warmup_epochs": 0,
+        "trainer.max_epochs": 12,
+        "trainer.check_val_every_n_epoch": 6,
+        "trainer.accelerator": "cpu",
+        "trainer.enable_progress_bar": "false",
+        "trainer.logger.init_args.save_dir": root,
+    }
+    assert run_fit([f"--{key}={value}" for key, value in options.items()]) == 0
+    return root / "yolo" / "version_0"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from yolo.core.plugins import reset_manager
 from yolo.core.testing import fake_distribution
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from yolo.cli import diagnosis
 from yolo.cli.output import print_table, track
 from yolo.core.plugins import PluginRecord

@@ -9,6 +9,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+
 from yolo.core.errors import UsageError
 from yolo.core.plugins import PluginError, PluginManager, PluginRecord, Settings, get_manager, reset_manager
 from yolo.core.testing import fake_distribution

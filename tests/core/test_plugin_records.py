@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from yolo.core.plugins import HOOKS, KINDS, AugmentationSpec, CommandSpec, ExportBackendSpec, PluginSpec, hookspecs
 
 

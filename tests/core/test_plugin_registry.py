@@ -8,6 +8,7 @@ from fractions import Fraction
 from types import SimpleNamespace
 
 import pytest
+
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.plugins import (
     AugmentationSpec,

@@ -66,7 +66,14 @@ def test_fit_validate_predict_resume(layout: str, pictures: Path, tmp_path: Path
                "--data.close_mosaic_epochs=1", "--trainer.accelerator=cpu"]  # fmt: skip
     said = yolo(tmp_path, "fit", *options, "--trainer.max_epochs=2")
     run = tmp_path / "runs" / "yolo" / "version_0"
-    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "metrics.csv", "curves.png", "predictions.jpg"):
+    for name in (
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "config.yaml",
+        "metrics.csv",
+        "curves.png",
+        "predictions.jpg",
+    ):
         assert (run / name).stat().st_size > 0, name
     assert list(run.glob("events.out.tfevents.*"))
     assert own_config.read_text() == "a file of the user\n"

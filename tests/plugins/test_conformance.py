@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from yolo.core.errors import YoloError
 from yolo.core.plugins import PluginSpec, reset_manager
 from yolo.core.testing import PluginConformance, collect_records

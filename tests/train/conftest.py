@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from yolo.data.synthetic import ensure_synthetic
 
 

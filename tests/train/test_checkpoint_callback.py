@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
+
 from yolo.training.callbacks import YOLOCheckpoint
 
 SPECIFIED = "{name}-{epoch:02d}-mAP={val/mAP:.4f}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from yolo.training.metrics.coco import evaluate_coco
 from yolo.training.metrics.operating import Counts, count_matches
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+
 from yolo.core import load_model
 from yolo.core.models.bundle import read_checkpoint
 from yolo.training.callbacks import EMACallback, YOLOCheckpoint
@@ -43,7 +44,9 @@ def fit(root: Path, data: Path, *callbacks: Callback, epochs: int = 1, ckpt: Pat
     return trainer
 
 
-def test_averages_follow_the_formula_and_are_validated_saved_and_put_away_again(tmp_path: Path, tiny_data: Path) -> None:
+def test_averages_follow_the_formula_and_are_validated_saved_and_put_away_again(
+    tmp_path: Path, tiny_data: Path
+) -> None:
     ema, probe = EMACallback(decay=0.9, tau=2.0), Probe()
     torch.manual_seed(0)
     trainer = fit(tmp_path, tiny_data, ema, probe, YOLOCheckpoint(dirpath=tmp_path, save_last=True))

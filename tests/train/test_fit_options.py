@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+
 from yolo.core.errors import UsageError
 from yolo.training.callbacks import (
     EMACallback,
@@ -34,7 +35,7 @@ trainer:
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {dirpath: checkpoints/, monitor: val/mAP, mode: max, save_top_k: 1, filename: best}
     - class_path: lightning.pytorch.callbacks.EarlyStopping
-      init_args: {monitor: val/mAP, mode: max, patience: 50, verbose: true, min_delta: 0.0, check_on_train_epoch_end: false}
+      init_args: {monitor: val/mAP, mode: max, patience: 50, verbose: true, check_on_train_epoch_end: false}
     - class_path: lightning.pytorch.callbacks.LearningRateMonitor
       init_args: {logging_interval: step}
     - class_path: yolo.training.callbacks.YOLOProgressBar

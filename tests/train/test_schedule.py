@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+
 from yolo.core.errors import UsageError
 from yolo.core.models import build_model
 from yolo.training.config import ModelConfig
@@ -22,9 +23,7 @@ def drive(config: ModelConfig, steps: int, steps_per_epoch: int = 10, epochs: in
     schedule = build_schedule(optimizer, config, steps_per_epoch=steps_per_epoch, epochs=epochs)
     seen = []
     for _ in range(steps):
-        seen.append(
-            {str(g["name"]): [float(g["lr"]), float(g.get("momentum", 0.0))] for g in optimizer.param_groups}
-        )
+        seen.append({str(g["name"]): [float(g["lr"]), float(g.get("momentum", 0.0))] for g in optimizer.param_groups})
         optimizer.step()
         schedule.step()
     return seen
@@ -90,7 +89,9 @@ def test_the_saved_state_is_plain_numbers() -> None:
 
 def test_an_unknown_schedule_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="cosine"):
-        build_schedule(build_optimizer(small(), ModelConfig()), ModelConfig(lr_scheduler="cosin"), steps_per_epoch=1, epochs=1)
+        build_schedule(
+            build_optimizer(small(), ModelConfig()), ModelConfig(lr_scheduler="cosin"), steps_per_epoch=1, epochs=1
+        )
 
 
 def test_every_trainable_parameter_is_in_exactly_one_group_and_only_kernels_decay() -> None:
@@ -119,7 +120,13 @@ def test_adamw_takes_its_betas() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("learning_rate", 0.0), ("momentum", 1.0), ("nms_iou_threshold", 1.5), ("warmup_epochs", -1), ("adamw_betas", [0.9])],
+    [
+        ("learning_rate", 0.0),
+        ("momentum", 1.0),
+        ("nms_iou_threshold", 1.5),
+        ("warmup_epochs", -1),
+        ("adamw_betas", [0.9]),
+    ],
 )
 def test_a_setting_that_cannot_train_is_refused_by_name(key: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"model.{key}"):

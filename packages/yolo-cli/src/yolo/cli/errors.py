@@ -7,6 +7,7 @@ import sys
 import traceback
 
 import click
+
 from yolo.core.errors import YoloError
 
 FAILURE = 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+
 from yolo.core.plugins import CommandSpec, PluginError, get_manager, registry, reset_manager
 from yolo.core.plugins.settings import NO_PLUGINS
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+
 from yolo.core.version import __version__ as core_version
 
 from .errors import exit_code_of

@@ -18,7 +18,7 @@ from yolo.core.boxes.iou import Sides, ciou_of_sides
 from yolo.core.boxes.ragged import rank, row_blocks, unrank
 from yolo.core.errors import YoloError
 
-_PAIRS = {"cpu": 1 << 18, "cuda": 1 << 22}  # pairs in work at a time: what a cache holds, what keeps a GPU busy
+_PAIRS = {"cpu": 1 << 19, "cuda": 1 << 22}  # pairs in work at a time: what a cache holds, what keeps a GPU busy
 
 
 @dataclass(frozen=True)

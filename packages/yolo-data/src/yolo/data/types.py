@@ -81,9 +81,7 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Move every tensor (float64 matrices stay on the host, some devices have no such type)."""
         keep = {"matrices", "source_sizes", "ids"}
-        return Batch(
-            **{k: v if k in keep else v.to(device, non_blocking=non_blocking) for k, v in vars(self).items()}
-        )
+        return Batch(**{k: v if k in keep else v.to(device, non_blocking=non_blocking) for k, v in vars(self).items()})
 
     def pin_memory(self) -> Batch:
         """Pin every tensor; torch's DataLoader calls this."""

@@ -15,7 +15,6 @@ from yolo.core.files import write_atomically
 from yolo.core.image_size import check_image_size
 from yolo.core.models.load import load_bundle
 from yolo.core.plugins import ExportBackendSpec, registry
-
 from yolo.export.backends.base import Backend, ExportError, ExportOptions, ExportRequest
 from yolo.export.graph.deploy import DeployModule
 from yolo.export.manifest import build_manifest, manifest_bytes, manifest_path, sha256

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from yolo.core.version import __version__ as core_version
-
 from yolo.export.metadata import Metadata
 from yolo.export.verify import ParityReport
 from yolo.export.version import __version__

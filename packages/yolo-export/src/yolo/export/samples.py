@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from yolo.core.letterbox import letterbox
 
 # (width, height, grain): square, lying, standing, as narrow as a banner, and one that is mostly grain.
@@ -62,4 +63,5 @@ def _picture(width: int, height: int, grain: float, generator: np.random.Generat
         else:
             corner = centre[0] + half[0], centre[1] + half[1]
             cv2.rectangle(image, centre, corner, color, -1)
-    return np.clip(image + generator.normal(0, grain, image.shape), 0, 255).astype(np.uint8)
+    grained: NDArray[np.uint8] = np.clip(image + generator.normal(0, grain, image.shape), 0, 255).astype(np.uint8)
+    return grained

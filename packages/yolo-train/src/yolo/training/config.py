@@ -15,7 +15,8 @@ class NetworkConfig:
     """Which network is trained, from which weights.
 
     Args:
-        model_config: a network of the zoo (``v9-t``, ``v9-s``, ``v9-m``, ``v9-c``, ``v9-e``) or the path of a layer list.
+        model_config: a network of the zoo (``v9-t``, ``v9-s``, ``v9-m``, ``v9-c``, ``v9-e``) or the path of a
+            layer list.
         num_classes: number of classes; taken from the data when not given, and has to agree with it.
         image_size: side, or [width, height], in pixels; the same setting as data.image_size.
         weight_path: weights to start from: a .ckpt, .pt, .pth or .safetensors file; null trains from scratch.

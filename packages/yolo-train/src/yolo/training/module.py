@@ -38,6 +38,7 @@ class YOLOModule(LightningModule):
         self.compute_loss = DetectionLoss(self.config)
         self.operating_confidence = self.config.nms_conf_threshold
         self.evaluation: Evaluation | None = None
+        self._evaluated_epoch = -1
         self._evaluator: Evaluator | None = None
 
     @property
@@ -123,7 +124,16 @@ class YOLOModule(LightningModule):
         self.evaluation = evaluator.compute(
             self.protocol(weights=weights), operating_confidence=self.operating_confidence
         )
-        self.log_dict(self.evaluation.metrics(), rank_zero_only=False, sync_dist=False)
+        self._evaluated_epoch = self.trainer.current_epoch
+        self.log_dict(self.evaluation.metrics())
+
+    def metrics_of_epoch(self) -> dict[str, float]:
+        """Return the validation metrics of the present epoch; none when it was not validated.
+
+        ``trainer.callback_metrics`` keeps the values of earlier epochs.
+        """
+        fresh = self.evaluation is not None and self._evaluated_epoch == self.trainer.current_epoch
+        return self.evaluation.metrics() if fresh and self.evaluation else {}
 
     def averaged_state(self) -> dict[str, torch.Tensor] | None:
         """Return the averaged weights of the EMA callback, None without one."""

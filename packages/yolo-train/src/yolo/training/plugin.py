@@ -10,9 +10,7 @@ from yolo.core.plugins import CommandSpec, LRSchedulerSpec, hookimpl
 @hookimpl
 def yolo_commands() -> Iterator[CommandSpec]:
     """Add ``fit``, ``validate`` and ``test``."""
-    yield CommandSpec(
-        "fit", target="yolo.training.commands.fit:fit", summary="Train a detector.", passthrough=True
-    )
+    yield CommandSpec("fit", target="yolo.training.commands.fit:fit", summary="Train a detector.", passthrough=True)
     yield CommandSpec(
         "validate",
         target="yolo.training.commands.validate:validate",

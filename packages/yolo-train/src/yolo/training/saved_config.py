@@ -18,7 +18,7 @@ class ConfigCallback(Callback):
     """
 
     def __init__(self, parser: ArgumentParser, config: Namespace) -> None:
-        self.text = parser.dump(config, skip_none=False)
+        self.text = parser.dump(config, skip_unset=False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file before the training starts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -36,9 +37,7 @@ def draw_showcase(checkpoint: Path, table: LabelTable, loader: ImageLoader, path
         np.hstack([_tile(draw_detections(picture, truth, show_scores=False)), _tile(draw_detections(picture, guess))])
         for picture, truth, guess in zip(pictures, (_truth(table, int(i)) for i in chosen), found, strict=True)
     ]
-    if len(pairs) % 2:
-        pairs.append(np.full_like(pairs[0], 255))
-    rows = [np.hstack([left, right]) for left, right in zip(pairs[::2], pairs[1::2], strict=True)]
+    rows = [_side_by_side(pairs[i : i + 2]) for i in range(0, len(pairs), 2)]
     sheet = np.vstack([_header(rows[0].shape[1]), *rows])
     ok, data = cv2.imencode(".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
     assert ok
@@ -54,14 +53,26 @@ def _truth(table: LabelTable, index: int) -> Detections:
 def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = picture.shape[:2]
     factor = TILE / max(height, width)
-    small = cv2.resize(picture, (max(round(width * factor), 1), max(round(height * factor), 1)), interpolation=cv2.INTER_AREA)
-    tile = np.full((TILE + GAP, TILE + GAP, 3), 255, np.uint8)
+    small = cv2.resize(
+        picture, (max(round(width * factor), 1), max(round(height * factor), 1)), interpolation=cv2.INTER_AREA
+    )
+    tile = np.full((small.shape[0] + GAP, TILE + GAP, 3), 255, np.uint8)
     tile[: small.shape[0], : small.shape[1]] = small
     return tile
+
+
+def _side_by_side(pairs: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    row = np.full((max(len(pair) for pair in pairs), 4 * (TILE + GAP), 3), 255, np.uint8)
+    for position, pair in enumerate(pairs):
+        left = position * 2 * (TILE + GAP)
+        row[: len(pair), left : left + pair.shape[1]] = pair
+    return row
 
 
 def _header(width: int) -> NDArray[np.uint8]:
     strip = np.full((28, width, 3), 255, np.uint8)
     for column, text in enumerate(("truth", "prediction") * 2):
-        cv2.putText(strip, text, (8 + column * (TILE + GAP), 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA)
+        cv2.putText(
+            strip, text, (8 + column * (TILE + GAP), 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA
+        )
     return strip

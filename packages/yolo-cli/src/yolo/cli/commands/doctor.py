@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
+
 from yolo.core.plugins import get_manager
 
 from ..diagnosis import Finding, devices, limits, plugin_states, versions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
+
 from yolo.core.errors import UsageError
 from yolo.core.plugins import HOOKS, PluginRecord, PluginSpec, get_manager
 from yolo.core.plugins.suggest import unknown_name

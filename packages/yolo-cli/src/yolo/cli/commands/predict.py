@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @click.option("--draw/--no-draw", default=True, show_default=True, help="Write pictures with boxes.")
 @click.option(
     "--save-json/--no-save-json",
-    default=False,
+    default=True,
     show_default=True,
     help="Write predictions.json, boxes in pixels of the original image.",
 )
@@ -94,7 +94,7 @@ def predict(
 ) -> None:
     """Find objects in images with a trained model.
 
-    Prints one line per image. Pictures with boxes, and with --save-json the boxes as JSON, go to a new folder that is
+    Prints one line per image. Pictures with boxes, and the boxes as JSON, go to a new folder that is
     named at the end. An image that cannot be read is reported and left out, and the exit code is then 1.
     """
     from yolo.core.class_names import read_class_names

@@ -18,7 +18,7 @@ from torch.nn.functional import softplus
 
 from yolo.core.boxes.cells import dense_cells, memory_order
 
-_BLOCK = {"cpu": 1 << 17, "cuda": 1 << 24}
+_BLOCK = {"cpu": 1 << 19, "cuda": 1 << 24}
 
 
 class ClassLoss(Protocol):

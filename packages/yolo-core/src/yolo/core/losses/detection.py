@@ -39,8 +39,8 @@ class DetectionLoss:
     """Loss of the published YOLOv9 (arXiv:2402.13616), with the gains and rules of a :class:`LossConfig`.
 
     Each term is a sum weighted by the soft scores and divided by their total (at least 1) in the batch; class losses
-    are summed over all anchors and classes. The branches are assigned separately. A plain callable without parameters or
-    state. Always float32, also under autocast; float64 for float64 predictions.
+    are summed over all anchors and classes. The branches are assigned separately. A plain callable without parameters
+    or state. Always float32, also under autocast; float64 for float64 predictions.
     """
 
     def __init__(self, config: LossConfig | None = None) -> None:
@@ -112,14 +112,10 @@ class DetectionLoss:
     @torch.no_grad()
     def assign(self, branch: BranchOutput, boxes: Tensor, labels: Tensor, image_index: Tensor) -> Assignment:
         """The positives of one branch; the arguments are those of a call."""
-        # Image by image: the softmax of a whole batch would be as large as the predictions.
-        images = [
-            BranchOutput(
-                tuple(m[i : i + 1] for m in branch.cls), tuple(m[i : i + 1] for m in branch.dist), branch.strides
-            )
-            for i in range(len(branch.cls[0]))
-        ]
-        predicted = torch.cat([decode_boxes(image) for image in images])
+        # In parts: the softmax of a whole batch would be as large as the predictions.
+        step = 4 if boxes.device.type == "cpu" else 16
+        parts = zip(*(torch.split(scale, step) for scale in branch.dist), strict=True)
+        predicted = torch.cat([decode_boxes(BranchOutput(branch.cls, part, branch.strides)) for part in parts])
         return self.assigner(branch.cls, predicted, branch.strides, boxes, labels, image_index)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import onnx
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 import torch
 from onnx.external_data_helper import uses_external_data
-from yolo.core.errors import UsageError
 
+from yolo.core.errors import UsageError
 from yolo.export.backends.base import ExportError, ExportRequest
 from yolo.export.graph.deploy import DeployModule
 from yolo.export.metadata import INPUT_NAME, OUTPUT_NAME, Metadata
@@ -60,6 +60,8 @@ def _trace(module: DeployModule, path: Path, opset: int, *, dynamic_batch: bool)
     with warnings.catch_warnings():
         # The exporter that torch prefers writes other opsets than asked for, and weights beside the file.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # Height and width are meant to become constants.
+        warnings.filterwarnings("ignore", message="Converting a tensor to a Python")
         torch.onnx.export(
             module,
             (torch.zeros(1, 3, height, width),),
@@ -79,7 +81,7 @@ def _trace(module: DeployModule, path: Path, opset: int, *, dynamic_batch: bool)
 
 
 def _simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnxslim
+    import onnxslim  # type: ignore[import-untyped]
 
     slim = onnxslim.slim(model)
     if not isinstance(slim, onnx.ModelProto):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from yolo.cli.output import note, print_table
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     "--output",
     "-o",
     show_default="beside the checkpoint",
-    help="File to write, or a folder to put it in (ends with /).",
+    help="File to write, or a folder/ to put it in.",
 )
 @click.option(
     "--size",
@@ -65,7 +66,6 @@ def export(
     comparison, are in a .manifest.json beside it.
     """
     from yolo.core.plugins import registry
-
     from yolo.export.backends.base import ExportOptions
 
     registry("export_backends").load(format_)  # an unknown name or a missing extra is told before torch is imported

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
 from yolo.core.boxes.grid import make_grid
 from yolo.core.models.fuse import fuse
 from yolo.core.models.network import Network
+from yolo.core.nn.registry import Shape
 
 SIDES = 4
 
@@ -71,6 +73,6 @@ class DeployModule(nn.Module):
 
 
 def _bins(network: Network) -> int:
-    output = network.plan.layers[network.plan.main].output
-    scale = output[0] if isinstance(output, tuple) else output
+    scale = network.plan.layers[network.plan.main].output[0]
+    assert isinstance(scale, Shape)
     return (scale.channels - network.num_classes) // SIDES

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from yolo.export.backends.base import ExportError
@@ -51,7 +51,7 @@ class OnnxRuntime:
         self.class_names = self._read_names()
 
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return ``[B, 4 + classes, A]`` for ``[B, 3, H, W]``; see :meth:`yolo.export.runtimes.base.Runtime.predict`."""
+        """Predict; see :meth:`yolo.export.runtimes.base.Runtime.predict`."""
         width, height = self.image_size
         if images.ndim != 4 or images.shape[1:] != (3, height, width) or not len(images):
             raise ExportError(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from yolo.core.models.load import load_model
 from yolo.core.plugins import ExportBackendSpec, MissingRequirementError, registry
-
 from yolo.export.backends.base import ExportOptions
 from yolo.export.exporter import ExportResult, export_model
 from yolo.export.manifest import sha256
@@ -21,6 +21,7 @@ from yolo.export.verify import predict_reference
 
 SIZE = (96, 64)
 NAMES = ("circle", "square", "Dreieck ▲")
+_EXPORTS: dict[tuple[str, ExportOptions], tuple[Path, ExportResult]] = {}
 
 
 class BackendContract:
@@ -37,7 +38,7 @@ class BackendContract:
     backend: str
     options: ExportOptions = ExportOptions()
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def spec(self) -> ExportBackendSpec:
         """The backend's record; skips where its extra is not installed."""
         backends = registry("export_backends")
@@ -49,23 +50,24 @@ class BackendContract:
             pytest.skip(str(error))
         return spec
 
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """The folder that is exported to, and nothing else is in."""
-        return tmp_path_factory.mktemp("export")
+    @pytest.fixture
+    def exported(self, spec: ExportBackendSpec, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+        """One export for all tests of the class, to a folder that nothing else is in."""
+        key = self.backend, self.options
+        if key not in _EXPORTS:
+            checkpoint = tmp_path_factory.mktemp("checkpoint") / "last.ckpt"
+            write_random_checkpoint(checkpoint, class_names=NAMES, image_size=SIZE)
+            folder = tmp_path_factory.mktemp("export")
+            result = export_model(checkpoint, format=spec.name, output=f"{folder}/", options=self.options)
+            _EXPORTS[key] = checkpoint, result
+        return _EXPORTS[key][1]
 
-    @pytest.fixture(scope="class")
-    def checkpoint(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """The checkpoint that is exported."""
-        path = tmp_path_factory.mktemp("checkpoint") / "last.ckpt"
-        return write_random_checkpoint(path, class_names=NAMES, image_size=SIZE)
+    @pytest.fixture
+    def source(self, exported: ExportResult) -> Path:
+        """The checkpoint that was exported."""
+        return _EXPORTS[self.backend, self.options][0]
 
-    @pytest.fixture(scope="class")
-    def exported(self, spec: ExportBackendSpec, checkpoint: Path, folder: Path) -> ExportResult:
-        """One export."""
-        return export_model(checkpoint, format=spec.name, output=f"{folder}/", options=self.options)
-
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def runtime(self, spec: ExportBackendSpec, exported: ExportResult) -> Runtime:
         """The exported file, loaded again."""
         loaded: Runtime = registry("export_backends").load_runtime(spec.name)(exported.path)
@@ -91,15 +93,15 @@ class BackendContract:
         assert exported.parity.passed
         assert len(exported.parity.differences) >= 4
 
-    def test_one_file_and_its_manifest(self, exported: ExportResult, folder: Path) -> None:
+    def test_one_file_and_its_manifest(self, exported: ExportResult) -> None:
         """Nothing else stays behind: no weights beside the file, no temporary files."""
-        assert {path.name for path in folder.iterdir()} == {exported.path.name, exported.manifest_path.name}
+        assert set(exported.path.parent.iterdir()) == {exported.path, exported.manifest_path}
 
-    def test_manifest(self, exported: ExportResult, checkpoint: Path) -> None:
+    def test_manifest(self, exported: ExportResult, source: Path) -> None:
         """The manifest names the source by its hash, and has all that is needed to use the file."""
         manifest = json.loads(exported.manifest_path.read_text(encoding="utf-8"))
         assert manifest == exported.manifest
-        assert manifest["checkpoint"]["sha256"] == sha256(checkpoint)
+        assert manifest["checkpoint"]["sha256"] == sha256(source)
         assert manifest["class_names"] == list(NAMES)
         assert manifest["image_size"] == list(SIZE)
         assert manifest["preprocessing"]["letterbox"]["fill"] == [114, 114, 114]
@@ -110,11 +112,11 @@ class BackendContract:
         assert runtime.class_names == NAMES
         assert runtime.image_size == SIZE
 
-    def test_output(self, runtime: Runtime, checkpoint: Path, exported: ExportResult) -> None:
+    def test_output(self, runtime: Runtime, source: Path, exported: ExportResult) -> None:
         """Three images give ``[3, 4 + classes, anchors]``, the same as PyTorch, image by image."""
         images = np.stack([sample.image for sample in draw_samples(SIZE, seed=7)[:3]])
         found = runtime.predict(images)
-        expected = predict_reference(load_model(checkpoint), images)
+        expected = predict_reference(load_model(source), images)
         assert found.dtype == np.float32
         assert found.shape == expected.shape == (3, 4 + len(NAMES), 96 + 24 + 6)
         allowed = exported.parity.tolerances

@@ -14,13 +14,14 @@ from yolo.training.runs import inside, run_name
 
 
 class YOLOCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, with four differences that a detector's training needs.
+    """Lightning's ModelCheckpoint, with five differences that a detector's training needs.
 
     * a relative ``dirpath`` lies in the run folder;
     * ``{name}`` in ``filename`` is the run's name, and a metric such as ``{val/mAP:.4f}`` puts its value into the
       name instead of opening a sub-folder;
     * several of them with one monitor can stand side by side (each has its own state key);
-    * ``best`` stays ``best.ckpt``: a file is replaced, not numbered.
+    * ``best`` stays ``best.ckpt``: a file is replaced, not numbered;
+    * ``last.ckpt`` is written at the end of every epoch, also of one that was not validated or not among the best.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -28,7 +29,7 @@ class YOLOCheckpoint(ModelCheckpoint):
         monitor: metric that decides.
         mode: ``max`` or ``min``.
         save_top_k: how many of the best are kept.
-        save_last: also write ``last.ckpt`` after every validation.
+        save_last: also write ``last.ckpt`` after every epoch.
         **kwargs: further options of Lightning's ModelCheckpoint.
     """
 
@@ -55,6 +56,7 @@ class YOLOCheckpoint(ModelCheckpoint):
             **kwargs,
         )
         self._run_name = "yolo"
+        self._epoch_is_over = False
 
     @property
     def state_key(self) -> str:
@@ -66,6 +68,19 @@ class YOLOCheckpoint(ModelCheckpoint):
         self.dirpath = str(inside(trainer, self._folder))
         self._run_name = run_name(trainer)
         super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save at the end of the epoch, when the other callbacks know all about it."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.save_last and not getattr(trainer, "fast_dev_run", False):
+            self._epoch_is_over = True
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._epoch_is_over = False
+
+    def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        """Wait for the end of the epoch instead of writing the same file twice."""
+        if self._epoch_is_over:
+            super()._save_last_checkpoint(trainer, monitor_candidates)
 
     def _format_checkpoint_name(
         self,

@@ -33,11 +33,12 @@ class RunRecord(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add a row to the table and draw the curves anew."""
+        assert isinstance(pl_module, YOLOModule)
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1}
         row["lr"] = float(trainer.optimizers[0].param_groups[-1]["lr"])
         row |= {name: values[f"train/{name}_epoch"] for name in COLUMNS if f"train/{name}_epoch" in values}
-        row |= {name: values[f"val/{name}"] for name in COLUMNS if f"val/{name}" in values}
+        row |= {name.removeprefix("val/"): value for name, value in pl_module.metrics_of_epoch().items()}
         self.rows.append(row)
         if self.enabled and trainer.is_global_zero:
             folder = run_folder(trainer)

@@ -33,7 +33,7 @@ class TrainingSummaryCallback(Callback):
         width, height = data.image_size
         print(
             f"{network.spec.name} with {network.num_classes} classes, {parameters / 1e6:.1f} M trainable parameters; "
-            f"{len(data.labels('train'))} training and {len(data.labels('val'))} validation images at {width}x{height}; "
+            f"{len(data.labels('train'))} training and {len(data.labels('val'))} validation images, {width}x{height}; "
             f"{trainer.num_devices} x {trainer.strategy.root_device.type}, precision {trainer.precision}",
             flush=True,
         )
@@ -44,9 +44,11 @@ class TrainingSummaryCallback(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line (validation has run by now)."""
+        assert isinstance(pl_module, YOLOModule)
+        validated = pl_module.metrics_of_epoch()
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         epoch = trainer.current_epoch + 1
-        score = metrics.get(self.monitor)
+        score = validated.get(self.monitor)
         if score is not None and score > self.best:
             self.best, self.best_epoch = score, epoch
         if not self.enabled or not trainer.is_global_zero:
@@ -59,7 +61,7 @@ class TrainingSummaryCallback(Callback):
         line = f"Epoch {epoch}/{trainer.max_epochs} done in {time.monotonic() - self._started:.0f} s  {losses}"
         if score is not None:
             mark = "new best" if self.best_epoch == epoch else f"best {self.best:.4f} in epoch {self.best_epoch}"
-            line += f"  mAP {score:.4f}  mAP50 {metrics.get('val/mAP50', 0.0):.4f}  ({mark})"
+            line += f"  mAP {score:.4f}  mAP50 {validated.get('val/mAP50', 0.0):.4f}  ({mark})"
         print(line, flush=True)
 
     def state_dict(self) -> dict[str, float | int]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 def fit(args: Sequence[str]) -> int:
     """Hand the options to Lightning's command line (heavy imports wait until here)."""
-    from yolo.training.quiet import quieten
+    from yolo.training.messages import set_up_messages
 
-    quieten()
+    set_up_messages()
     from yolo.training.trainer_cli import run_fit
 
     return run_fit(args)

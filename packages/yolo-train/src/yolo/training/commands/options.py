@@ -17,7 +17,7 @@ _DATA_KEYS = {field.name for field in fields(DataConfig)}
 
 
 def build_parser(command: str) -> ArgumentParser:
-    """Return the parser of ``yolo validate`` or ``yolo test``; nothing has a default of its own where a file decides."""
+    """Return the parser of ``yolo validate`` or ``yolo test``; no defaults where a file decides."""
     parser = ArgumentParser(prog=f"yolo {command}", description=f"Measure a checkpoint on the {_split(command)} split.")
     add = parser.add_argument
     add("-c", "--checkpoint", "--model", type=str, required=True, help="Checkpoint or weight file.")
@@ -28,7 +28,11 @@ def build_parser(command: str) -> ArgumentParser:
     add("--max-det", type=int | None, help="Most detections per image (default: 300).")
     add("--protocol", type=str | None, help="'official' is conf 0.001, IoU 0.7, 300 detections.")
     add("--conf-prod", type=float, default=0.25, help="Threshold of precision, recall and F1.")
-    add("--size", type=int | list[int] | None, help="Input size; default: the config's, else the checkpoint's, else 640.")
+    add(
+        "--size",
+        type=int | list[int] | None,
+        help="Input size; default: the config's, else the checkpoint's, else 640.",
+    )
     add("--device", type=str, default="auto", help="auto, cpu, cuda or mps.")
     add("-o", "--output", type=str, default="validation_results", help="Folder of the results.")
     add("--save-json", action="store_true", help="Write results.json and detections.json (the default).")

@@ -22,15 +22,17 @@ def test(args: Sequence[str]) -> int:
 
 
 def _measure(command: str, args: Sequence[str]) -> int:
+    from yolo.core.device import pick_device
     from yolo.core.models.bundle import ModelBundle
     from yolo.core.models.load import load_bundle
-    from yolo.core.device import pick_device
     from yolo.data.formats import load_labels
     from yolo.data.loader import build_loader
     from yolo.training.commands.options import build_parser, given_data_keys, read_configs, resolve_data
     from yolo.training.evaluate import evaluate_network
+    from yolo.training.messages import set_up_messages
     from yolo.training.metrics.tables import print_classes, stats_lines
 
+    set_up_messages()
     options = build_parser(command).parse_args(list(args))
     configs = read_configs(options.config or [])
     bundle: ModelBundle = load_bundle(options.checkpoint)

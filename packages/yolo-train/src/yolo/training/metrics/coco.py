@@ -72,9 +72,7 @@ def evaluate_coco(truth: Mapping[str, Any], detections: Sequence[Mapping[str, An
         evaluator.accumulate()
         evaluator.summarize()
     precision = evaluator.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class] at all sizes, 100 detections
-    return CocoResult(
-        CocoStats(*(float(number) for number in evaluator.stats[:12])), _class_ap(precision), ids
-    )
+    return CocoResult(CocoStats(*(float(number) for number in evaluator.stats[:12])), _class_ap(precision), ids)
 
 
 def _class_ap(precision: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -84,7 +84,9 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for a JSON file."""
         names = self.class_names
-        rows = zip(self.per_class.tolist(), self.counts.precision(), self.counts.recall(), self.counts.truths, strict=True)
+        rows = zip(
+            self.per_class.tolist(), self.counts.precision(), self.counts.recall(), self.counts.truths, strict=True
+        )
         return {
             "stats": self.stats.as_dict(),
             "metrics": self.metrics(),

@@ -95,4 +95,3 @@ def build_schedule(
     # A warm-up longer than the training would never reach the curve.
     warmup = min(round(config.warmup_epochs * steps_per_epoch), max(total - 1, 0))
     return WarmupSchedule(optimizer, curve, config=config, warmup_steps=warmup, total_steps=total)
-

@@ -1,0 +1,33 @@
+"""What a person sees of logging: our own notes, and of Lightning's only what one can act on."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+_IGNORED = (
+    r".*does not have many workers.*",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    r".*The number of training batches .* is smaller than the logging interval.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*Starting from v1\.9\.0, `tensorboardX` has been removed.*",
+)
+_ADVERTISEMENTS = ("litlogger", "litmodels", "💡")
+
+
+def set_up_messages() -> None:
+    """Show the notes of ``yolo.*`` on stderr, and filter known noise of Lightning; everything else stays."""
+    notes = logging.getLogger("yolo")
+    if not notes.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        notes.addHandler(handler)
+        notes.setLevel(logging.INFO)
+    for pattern in _IGNORED:
+        warnings.filterwarnings("ignore", message=pattern)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    text = record.getMessage().lower()
+    return not any(word in text for word in _ADVERTISEMENTS)

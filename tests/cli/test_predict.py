@@ -92,11 +92,11 @@ def test_an_earlier_run_is_never_overwritten(yolo: Run, checkpoint: Path, images
         assert yolo("predict", "-c", str(checkpoint), "-s", "images/first.JPG").code == 0
     shutil.rmtree("runs/predict/1")
     assert yolo("predict", "-c", str(checkpoint), "-s", "images/first.JPG").code == 0
-    assert files(Path("runs/predict")) == ["2/first.JPG", "3/first.JPG"]
+    assert files(Path("runs/predict")) == [f"{n}/{name}" for n in (2, 3) for name in ("first.JPG", "predictions.json")]
 
 
 def test_a_picture_is_written_also_when_nothing_is_found(yolo: Run, checkpoint: Path, images: Path):
-    result = yolo("predict", "-c", str(checkpoint), "-s", "images", "--conf", "0.999", "-o", "out", "--save-json")
+    result = yolo("predict", "-c", str(checkpoint), "-s", "images", "--conf", "0.999", "-o", "out")
     assert result.code == 0 and "nothing found" in result.out and "2 images, 0 objects" in result.out
     assert files(Path("out")) == ["first.JPG", "more/second.jpg", "predictions.json"]
     assert [record["detections"] for record in json.loads(Path("out/predictions.json").read_text())] == [[], []]
@@ -105,7 +105,7 @@ def test_a_picture_is_written_also_when_nothing_is_found(yolo: Run, checkpoint: 
 def test_json_alone_and_nothing_at_all(yolo: Run, checkpoint: Path, images: Path):
     assert yolo("predict", "-c", str(checkpoint), "-s", "images", "--no-draw", "--save-json", "-o", "j").code == 0
     assert files(Path("j")) == ["predictions.json"]
-    assert yolo("predict", "-c", str(checkpoint), "-s", "images", "--no-draw").code == 0
+    assert yolo("predict", "-c", str(checkpoint), "-s", "images", "--no-draw", "--no-save-json").code == 0
     assert not Path("runs").exists()
 
 

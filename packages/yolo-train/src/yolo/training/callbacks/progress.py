@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 LINES_PER_EPOCH = 4
 TERMS = ("box", "cls", "dfl")
 
 
 class YOLOProgressBar(ProgressBar):
-    """Shows epoch (counted from 1), box, cls and dfl loss, learning rate and time left.
+    """Shows epoch (counted from 1), box, cls and dfl loss, learning rate and the time left in the training.
 
     Args:
         enabled: false shows nothing.
@@ -28,6 +29,7 @@ class YOLOProgressBar(ProgressBar):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._started = 0.0
+        self._batches = 0
 
     def disable(self) -> None:
         """Lightning calls this on all processes but the first."""
@@ -37,16 +39,18 @@ class YOLOProgressBar(ProgressBar):
         """Show progress again."""
         self.enabled = True
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of the training."""
+        self._started, self._batches = time.monotonic(), 0
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar of an epoch."""
-        self._started = time.monotonic()
         if self.enabled and self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 TextColumn("{task.completed:.0f}/{task.total:.0f}"),
                 TextColumn("{task.fields[terms]}"),
-                TimeRemainingColumn(compact=True),
                 console=self.console,
                 transient=True,
             )
@@ -59,13 +63,13 @@ class YOLOProgressBar(ProgressBar):
         """Move the bar, or print one of a few lines."""
         if not self.enabled:
             return
+        self._batches += 1
         done, total = batch_idx + 1, int(trainer.num_training_batches)
-        terms = _terms(trainer)
+        terms = f"{_terms(trainer)}  {self._time_left(trainer, total - done)}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, terms=terms)
         elif done == total or done % max(total // LINES_PER_EPOCH, 1) == 0:
-            left = (time.monotonic() - self._started) / done * (total - done)
-            print(f"{_epoch(trainer)}  {done}/{total}  {terms}  {left:.0f} s left in the epoch", flush=True)
+            print(f"{_epoch(trainer)}  {done}/{total}  {terms}", flush=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -78,6 +82,14 @@ class YOLOProgressBar(ProgressBar):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""
         self._close()
+
+    def _time_left(self, trainer: Trainer, batches: int) -> str:
+        """Estimate the rest of the training, validation included, from what this process has done so far."""
+        if trainer.max_epochs is None or trainer.max_epochs < 0:
+            return ""
+        batches += (trainer.max_epochs - trainer.current_epoch - 1) * int(trainer.num_training_batches)
+        seconds = round((time.monotonic() - self._started) / self._batches * batches)
+        return f"{timedelta(seconds=seconds)} left"
 
     def _close(self) -> None:
         if self._bar is not None:

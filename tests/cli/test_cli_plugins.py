@@ -132,12 +132,27 @@ def test_doctor_names_a_missing_requirement() -> None:
     assert "pip install" in found["no-such-distribution"].hint
 
 
-def test_doctor_on_a_low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("limit", "level", "value"),
+    [
+        (1024, "ok", "1024 (enough for 40 workers), hard limit 4096"),
+        (150, "warning", "150 (enough for 6 workers), hard limit 4096"),
+        (30, "warning", "30 (enough for 1 worker), hard limit 4096"),
+    ],
+)
+def test_doctor_on_a_low_limit(monkeypatch: pytest.MonkeyPatch, limit: int, level: str, value: str) -> None:
     resource = pytest.importorskip("resource")
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, 4096))
     finding = diagnosis.limits()[0]
-    assert (finding.level, finding.value) == ("warning", "1024 (enough for 1 workers), hard limit 4096")
-    assert finding.hint.endswith("ulimit -n 1120")
+    assert (finding.level, finding.value) == (level, value)
+    assert finding.hint.endswith("ulimit -n 1120") or level == "ok"
+
+
+def test_doctor_counts_workers_as_training_does() -> None:
+    from yolo.data.workers import affordable_workers
+
+    for limit in (1, 24, 25, 256, 999, 1024, 2499, 2500, 2515, 65536):
+        assert diagnosis.workers_within(limit) == affordable_workers(10**6, limit)
 
 
 def test_output_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

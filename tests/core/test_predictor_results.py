@@ -75,6 +75,12 @@ def test_class_names_in_every_usual_form(tmp_path, name, text):
     assert read_class_names(tmp_path / name) == ("cat", "dog")
 
 
+def test_class_names_of_a_data_yaml_are_those_of_training(tmp_path):
+    """Words that YAML takes for booleans or numbers stay as they are written."""
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [no, on, 1.10]\n")
+    assert read_class_names(tmp_path / "data.yaml") == ("no", "on", "1.10")
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -124,13 +126,21 @@ def test_an_unmoved_single_picture_is_the_letterboxed_one(size: tuple[int, int])
     assert sample.source_size == size
 
 
-@pytest.mark.parametrize("affine", [AffineParams(), AffineParams(zoom=1.7, shift=(0.1, -0.1)), AffineParams(zoom=0.4)])
+@pytest.mark.parametrize(
+    "affine",
+    [
+        AffineParams(),
+        AffineParams(zoom=1.7, shift=(0.1, -0.1)),
+        AffineParams(zoom=0.4),
+        AffineParams(perspective=(0.003, -0.002)),  # of the whole scene: applied after the crop it would show grey
+    ],
+)
 @pytest.mark.parametrize("degrees", [0.0, 17.0])
 def test_a_mosaic_is_its_four_tiles_warped_separately(affine: AffineParams, degrees: float) -> None:
     """Pixel by pixel against plain arithmetic: where a canvas pixel comes from, and what lies there."""
     pictures = Pictures([source(0, 60, 40), source(1, 40, 60), source(2, 128, 128), source(3, 30, 30)])
     params = MosaicParams((70.3, 51.9), (1, 2, 3))
-    affine = AffineParams(affine.zoom, degrees, affine.shear, affine.shift)
+    affine = replace(affine, degrees=degrees)
     view = View(affine_matrix(affine, (2 * S, 2 * S), (S, S)), (S, S))
     scene = Mosaic().arrange(params, Context((S, S), count=4), pictures, view.shows)
     got = render(scene, view, 0).image.astype(float)

@@ -12,13 +12,14 @@ import torch
 
 from yolo.core.errors import YoloError
 from yolo.core.letterbox import letterbox
+from yolo.data.augment.configured import build_pipeline
 from yolo.data.collate import collate
 from yolo.data.config import DataConfig
-from yolo.data.dataset import EvalDataset
+from yolo.data.dataset import EvalDataset, TrainDataset
 from yolo.data.formats import load_labels
 from yolo.data.labels import LabelTable
 from yolo.data.loader import BatchLoader, build_loader
-from yolo.data.loaders import DefaultImageLoader
+from yolo.data.loaders import DefaultImageLoader, ImageLoader
 from yolo.data.sampler import SampleKey
 from yolo.data.synthetic import ensure_synthetic
 from yolo.data.types import Batch
@@ -100,6 +101,42 @@ def test_evaluation_is_the_letterbox_of_prediction(table: LabelTable, datasets: 
     np.testing.assert_array_equal(sample.image, canvas)
     np.testing.assert_array_equal(sample.matrix, geometry.matrix)
     assert sample.source_size == (640, 480) and len(sample.targets) == len(bccd.targets(3))
+
+
+class OtherSize(ImageLoader):
+    """Hands out pictures of another size than the file's: smaller (a reduced decode), or lying on their side."""
+
+    def __init__(self, *, divide: int = 1, turn: bool = False) -> None:
+        self.divide, self.turn = divide, turn
+
+    def __call__(self, path: str) -> np.ndarray:
+        image = DefaultImageLoader().read(path)[:: self.divide, :: self.divide]
+        return np.rot90(image) if self.turn else image
+
+
+def test_labels_fit_a_picture_that_the_loader_made_smaller(datasets: Path) -> None:
+    bccd = load_labels(DataConfig(root=str(datasets / "bccd")), "val")
+    still = config(scale=0.0, translate=0.0, hsv_h=0.0, hsv_s=0.0, hsv_v=0.0, flip_lr=0.0, mosaic_prob=0.0)
+    pipeline = build_pipeline(still)
+    for make in (
+        lambda loader: EvalDataset(bccd, loader, (320, 256))[3],
+        lambda loader: TrainDataset(bccd, loader, pipeline, seed=0)[SampleKey(0, 3)],
+    ):
+        full, half = make(DefaultImageLoader()), make(OtherSize(divide=2))
+        np.testing.assert_allclose(half.targets.boxes, full.targets.boxes, atol=0.5)
+        assert half.source_size == full.source_size == (640, 480)
+        np.testing.assert_allclose(half.matrix, full.matrix, atol=0.01)
+        assert np.abs(half.image.astype(int) - full.image).mean() < 8
+
+
+def test_a_picture_of_another_shape_than_the_labels_is_refused(datasets: Path) -> None:
+    """A loader that ignores the EXIF orientation, or a file that was replaced: never boxes in the wrong place."""
+    bccd = load_labels(DataConfig(root=str(datasets / "bccd")), "val")
+    message = r"returned 480x640 pixels, but the labels belong to 640x480: is the EXIF"
+    with pytest.raises(YoloError, match=message):
+        EvalDataset(bccd, OtherSize(turn=True), (320, 256))[3]
+    with pytest.raises(YoloError, match=message):
+        TrainDataset(bccd, OtherSize(turn=True), build_pipeline(config()), seed=0)[SampleKey(0, 3)]
 
 
 def test_evaluation_batches_in_order(root: Path) -> None:

@@ -123,6 +123,28 @@ def test_grey_image_becomes_rgb() -> None:
     assert WrongLoader(Image.new("L", (5, 4), 7)).read("x").shape == (4, 5, 3)
 
 
+def test_pil_images_follow_the_rules_of_the_default_loader(tmp_path: Path) -> None:
+    """EXIF orientation applied once, 16 bits scaled and not clipped to white: whoever decoded the file."""
+
+    class Lazy(ImageLoader):
+        def __call__(self, path: str) -> Image.Image:
+            return Image.open(path)
+
+    photo = Image.fromarray(np.arange(40 * 30 * 3, dtype=np.uint8).reshape(30, 40, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(np.full((8, 9), 32768, np.uint16)).save(tmp_path / "grey16.png")
+    for loader in (Lazy(), PillowLoader()):
+        turned = loader.read(str(tmp_path / "turned.jpg"))
+        assert turned.shape == (40, 30, 3)
+        np.testing.assert_array_equal(turned, DefaultImageLoader().read(str(tmp_path / "turned.jpg")))
+    assert Lazy().read(str(tmp_path / "grey16.png")).tolist() == np.full((8, 9, 3), 128).tolist()
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "turned.jpg").read_bytes()[:-200])
+    with pytest.raises(YoloError, match=r"cut\.jpg"):
+        Lazy().read(str(tmp_path / "cut.jpg"))
+
+
 def test_any_exception_names_the_path() -> None:
     class Broken(ImageLoader):
         def __call__(self, path: str) -> Image.Image:

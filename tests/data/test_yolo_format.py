@@ -67,6 +67,24 @@ def test_usual_folders_are_found(root: Path, split: str, images: str, labels: st
     assert table.category_ids == (0, 1)
 
 
+@pytest.mark.parametrize("line", ["0.png", "images/0.png", "./images/0.png"])
+def test_one_images_folder_with_list_files_needs_no_keys(root: Path, line: str) -> None:
+    """The documented layout ``images/ labels/ train.txt val.txt``; each split gets its own images only."""
+    for number, split in enumerate(("train", "val")):
+        picture(root / f"images/{number}.png")
+        label(root / f"labels/{number}.txt", f"{number} 0.5 0.5 0.2 0.2\n")
+        (root / f"{split}.txt").write_text(line.replace("0", str(number)) + "\n")
+    for number, split in enumerate(("train", "val")):
+        listed = {f"{split}_split": f"{split}.txt"}
+        for keys in ({}, listed, listed | {f"{split}_labels": "labels"}):
+            table = load(root, split, **keys)
+            assert list(table.paths) == [str(root / f"images/{number}.png")]
+            assert table.labels.tolist() == [number]
+    picture(root / "images/train/9.png")
+    label(root / "labels/train/9.txt")
+    assert list(load(root).paths) == [str(root / "images/train/9.png")]  # a folder of the split comes first
+
+
 def test_every_suffix(root: Path) -> None:
     for name in ("a.jpg", "b.jpeg", "c.png", "d.webp", "e.tif", "f.tiff", "g.BMP", "h.JPG"):
         picture(root / "train/images" / name)
@@ -108,6 +126,18 @@ def test_list_files_named_by_data_yaml(root: Path) -> None:
     label(root / "lists/train.txt", "../images/train/0.png\n../images/train/0.png\n")
     assert len(load(root).boxes) == 1
     assert len(load(root, "val").boxes) == 1  # Roboflow's ../ for a folder beside the file
+
+
+def test_folders_and_list_files_together_in_data_yaml(root: Path) -> None:
+    """Neither hides the other."""
+    for name in ("images/all/0.png", "images/some/1.png", "images/some/2.png"):
+        picture(root / name)
+        label(root / name.replace("images", "labels").replace("png", "txt"))
+    (root / "more.txt").write_text("images/some/2.png\n")
+    (root / "data.yaml").write_text("train: [images/all, more.txt]\nnames: [x, y]\n")
+    table = load(root)
+    assert sorted(table.paths) == [str(root / "images/all/0.png"), str(root / "images/some/2.png")]
+    assert len(table.boxes) == 2
 
 
 def test_explicit_keys_win_over_data_yaml(root: Path) -> None:

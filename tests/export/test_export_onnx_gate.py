@@ -153,6 +153,9 @@ def test_rounding_is_allowed_where_pytorch_rounds_as_much(network):
     report = check_parity(network, FakeRuntime(network, lambda output: exact.astype(np.float32)), samples, tight)
     assert report.boxes > tight.boxes
     assert report.passed
+    for name in ("boxes", "scores"):  # what the command prints as allowed is what that input was allowed
+        worst = report.worst(name)
+        assert getattr(worst, name) <= getattr(worst.allowed, name)
     shifted = FakeRuntime(network, lambda output: output + np.float32(1e-2))
     assert not check_parity(network, shifted, samples, tight).passed
 

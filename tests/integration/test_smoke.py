@@ -70,7 +70,7 @@ def test_fit_validate_predict_resume(layout: str, pictures: Path, tmp_path: Path
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "config.yaml",
-        "metrics.csv",
+        "results.csv",
         "curves.png",
         "predictions.jpg",
     ):
@@ -102,7 +102,7 @@ def test_fit_validate_predict_resume(layout: str, pictures: Path, tmp_path: Path
     after = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert (before["epoch"], after["epoch"]) == (1, 2)
     assert (before["global_step"], after["global_step"]) == (4, 6)
-    with (run / "metrics.csv").open() as file:
+    with (run / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert not (tmp_path / "runs" / "yolo" / "version_1").exists()

@@ -80,6 +80,26 @@ def test_the_specifications_callback_list_starts_and_doubles_nothing(tmp_path: P
     assert next(c for c in callbacks if isinstance(c, EMACallback)).decay == 0.999
 
 
+def test_options_by_name_win_over_the_list(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(SPECIFICATION)
+    options = ["--ema.decay=0.5", "--early_stopping.patience", "3", "--early_stopping.enabled=false"]
+    cli = make_cli(["--config", str(config), *options])
+    ema = next(c for c in cli.trainer.callbacks if isinstance(c, EMACallback))
+    stopping = next(c for c in cli.trainer.callbacks if isinstance(c, EarlyStopping))
+    assert (ema.decay, ema.tau) == (0.5, 500)
+    assert (stopping.patience, stopping.enabled) == (3, False)
+    assert (cli.config.ema.decay, cli.config.ema.tau) == (0.5, 500), "what is recorded is what runs"
+
+
+def test_checkpoints_and_bars_can_be_switched_off_with_the_list(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(SPECIFICATION)
+    off = ["--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"]
+    callbacks = make_cli(["--config", str(config), *off]).trainer.callbacks
+    assert count(callbacks, ModelCheckpoint) == count(callbacks, YOLOProgressBar) == 0
+
+
 def test_a_callback_by_its_place_in_the_list_is_answered_with_its_name() -> None:
     with pytest.raises(UsageError, match=r"--trainer\.callbacks\.6\.init_args\.decay.*--ema\."):
         run_fit(["--trainer.callbacks.6.init_args.decay=0.999"])

@@ -22,7 +22,7 @@ from yolo.training.trainer_cli import make_cli
 def test_the_run_folder_holds_everything(trained_run: Path) -> None:
     for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "curves.png", "predictions.jpg"):
         assert (trained_run / name).stat().st_size > 1000, name
-    with (trained_run / "metrics.csv").open() as file:
+    with (trained_run / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == [str(epoch) for epoch in range(1, 13)]
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])

@@ -20,7 +20,7 @@ def small() -> nn.Module:
 
 def drive(config: ModelConfig, steps: int, steps_per_epoch: int = 10, epochs: int = 5) -> list[dict[str, list[float]]]:
     optimizer = build_optimizer(small(), config)
-    schedule = build_schedule(optimizer, config, steps_per_epoch=steps_per_epoch, epochs=epochs)
+    schedule = build_schedule(optimizer, config, steps_per_epoch=steps_per_epoch, total_steps=steps_per_epoch * epochs)
     seen = []
     for _ in range(steps):
         seen.append({str(g["name"]): [float(g["lr"]), float(g.get("momentum", 0.0))] for g in optimizer.param_groups})
@@ -55,7 +55,7 @@ def test_warm_up_raises_weights_from_zero_and_lowers_biases() -> None:
 
 def test_a_warm_up_longer_than_the_training_is_cut() -> None:
     optimizer = build_optimizer(small(), ModelConfig())
-    schedule = build_schedule(optimizer, ModelConfig(warmup_epochs=30), steps_per_epoch=4, epochs=2)
+    schedule = build_schedule(optimizer, ModelConfig(warmup_epochs=30), steps_per_epoch=4, total_steps=8)
     assert schedule.warmup_steps == 7
 
 
@@ -63,13 +63,13 @@ def test_a_resumed_schedule_continues_exactly() -> None:
     config = ModelConfig(warmup_epochs=1)
     whole = drive(config, 30)
     optimizer = build_optimizer(small(), config)
-    schedule = build_schedule(optimizer, config, steps_per_epoch=10, epochs=5)
+    schedule = build_schedule(optimizer, config, steps_per_epoch=10, total_steps=50)
     for _ in range(7):
         optimizer.step()
         schedule.step()
     saved, groups = schedule.state_dict(), optimizer.state_dict()
     other = build_optimizer(small(), config)
-    resumed = build_schedule(other, config, steps_per_epoch=10, epochs=5)
+    resumed = build_schedule(other, config, steps_per_epoch=10, total_steps=50)
     other.load_state_dict(groups)
     resumed.load_state_dict(saved)
     for step in range(7, 30):
@@ -80,7 +80,7 @@ def test_a_resumed_schedule_continues_exactly() -> None:
 
 def test_the_saved_state_is_plain_numbers() -> None:
     optimizer = build_optimizer(small(), ModelConfig())
-    state = build_schedule(optimizer, ModelConfig(), steps_per_epoch=3, epochs=2).state_dict()
+    state = build_schedule(optimizer, ModelConfig(), steps_per_epoch=3, total_steps=6).state_dict()
     buffer = torch.serialization.io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)
@@ -90,7 +90,7 @@ def test_the_saved_state_is_plain_numbers() -> None:
 def test_an_unknown_schedule_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="cosine"):
         build_schedule(
-            build_optimizer(small(), ModelConfig()), ModelConfig(lr_scheduler="cosin"), steps_per_epoch=1, epochs=1
+            build_optimizer(small(), ModelConfig()), ModelConfig(lr_scheduler="cosin"), steps_per_epoch=1, total_steps=1
         )
 
 

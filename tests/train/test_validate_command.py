@@ -53,8 +53,8 @@ def test_a_checkpoint_alone_is_enough_and_the_training_saw_the_same_number(
     args = ["--checkpoint", str(checkpoint), "--iou", "0.65", "--output", str(tmp_path), "--workers", "0"]
     assert validate(args) == 0
     results = numbers(tmp_path)
-    row = (trained_run / "metrics.csv").read_text().splitlines()[-1].split(",")
-    header = (trained_run / "metrics.csv").read_text().splitlines()[0].split(",")
+    row = (trained_run / "results.csv").read_text().splitlines()[-1].split(",")
+    header = (trained_run / "results.csv").read_text().splitlines()[0].split(",")
     logged = dict(zip(header, row, strict=True))
     assert results["stats"]["AP"] == pytest.approx(float(logged["mAP"]), abs=1e-5)
     assert results["stats"]["AR100"] == pytest.approx(float(logged["AR@100"]), abs=1e-5)

@@ -15,9 +15,10 @@ from yolo.core.plugins import PluginRecord
 
 Level = Literal["ok", "warning", "failed"]
 
-# File descriptors that training needs: this many per loader worker, on top of a fixed number.
+# The rule of yolo.data.workers, which this package cannot import; a test holds the two together.
 _FILES_PER_WORKER = 15
 _FILES_BESIDE_WORKERS = 1000
+_FILES_PER_WORKER_AT_LEAST = 25
 _DEFAULT_WORKERS = 8
 _LOW_SHARED_MEMORY_GB = 1.0
 
@@ -101,10 +102,11 @@ def limits() -> list[Finding]:
         return found
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = soft == resource.RLIM_INFINITY
-    workers = max(0, (soft - _FILES_BESIDE_WORKERS) // _FILES_PER_WORKER)
+    workers = workers_within(soft)
     enough = unlimited or workers >= _DEFAULT_WORKERS
     wanted = _DEFAULT_WORKERS * _FILES_PER_WORKER + _FILES_BESIDE_WORKERS
-    value = "unlimited" if unlimited else f"{soft} (enough for {workers} workers), hard limit {hard}"
+    many = f"{workers} worker{'s' * (workers != 1)}"
+    value = "unlimited" if unlimited else f"{soft} (enough for {many}), hard limit {hard}"
     hint = "" if enough else f"For the default of {_DEFAULT_WORKERS} workers run: ulimit -n {wanted}"
     found.append(Finding("Limits", "open files", value, "ok" if enough else "warning", hint))
     if os.path.isdir("/dev/shm"):  # noqa: PTH112 - a fixed path of Linux
@@ -113,6 +115,11 @@ def limits() -> list[Finding]:
         hint = "" if enough else "Workers pass images through it; in a container run with --ipc=host or --shm-size=8g."
         found.append(Finding("Limits", "shared memory", f"{free:.1f} GiB free", "ok" if enough else "warning", hint))
     return found
+
+
+def workers_within(limit: int) -> int:
+    """How many loader workers training starts, at most, under a limit on open files."""
+    return max(1, (limit - _FILES_BESIDE_WORKERS) // _FILES_PER_WORKER, limit // _FILES_PER_WORKER_AT_LEAST)
 
 
 def _installed(name: str, *, required_by: str | None) -> Finding:

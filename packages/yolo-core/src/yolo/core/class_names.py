@@ -31,7 +31,8 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     if file.suffix.lower() == ".txt":
         return _as_names([line.strip() for line in text.splitlines() if line.strip()], file)
     try:
-        content = yaml.safe_load(text) if file.suffix.lower() in {".yaml", ".yml"} else json.loads(text)
+        # The base loader leaves every word as it is written: a class called `no` is no boolean.
+        content = yaml.load(text, yaml.BaseLoader) if file.suffix.lower() in {".yaml", ".yml"} else json.loads(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"class names: {str(file)!r} cannot be parsed: {reason}") from None

@@ -58,7 +58,7 @@ class DataConfig:
         flip_lr: Probability of a left-right flip.
         flip_ud: Probability of an upside-down flip.
         augmentations: Augmentations of plugins, each ``{use: name, p: probability, ...its own options}``.
-        seed: Seed of every random choice in the data pipeline.
+        seed: Seed of every random choice in the data pipeline. Not set: the run's ``seed_everything``, else 0.
     """
 
     root: str = "data/coco"
@@ -95,7 +95,7 @@ class DataConfig:
     flip_lr: float = 0.5
     flip_ud: float = 0.0
     augmentations: list[dict[str, Any]] = field(default_factory=list)
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if not self.root:
@@ -106,10 +106,11 @@ class DataConfig:
             _check_size(self.image_size)
         for key in ("batch_size", "prefetch_factor"):
             self._at_least(key, 1)
-        for key in ("num_workers", "close_mosaic_epochs", "seed"):
+        for key in ("num_workers", "close_mosaic_epochs"):
             self._at_least(key, 0)
-        if self.num_classes is not None:
-            self._at_least("num_classes", 1)
+        for key, low in (("num_classes", 1), ("seed", 0)):
+            if getattr(self, key) is not None:
+                self._at_least(key, low)
         for key in _FRACTIONS:
             self._within(key, 0, 1)
         self._within("degrees", 0, 360)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from yolo.core.errors import YoloError
 from yolo.core.letterbox import letterbox
 from yolo.data.augment.base import Context
-from yolo.data.augment.geometry import clip_boxes, transform_boxes
+from yolo.data.augment.geometry import clip_boxes, scaling, transform_boxes
 from yolo.data.augment.pipeline import Pipeline
 from yolo.data.augment.scene import Source
 from yolo.data.labels import LabelTable
@@ -58,8 +60,8 @@ class TrainDataset(Dataset[Sample]):
 
     def read(self, index: int) -> Source:
         """Decode a file (the interface that layouts read through)."""
-        image = self.loader.read(self.table.path(index))
-        return Source(index, image, self.table.targets(index), (image.shape[1], image.shape[0]))
+        image = _read(self.table, self.loader, index)
+        return Source(index, image, self.table.targets(index), self.table.size(index))
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of a file as the labels tell them."""
@@ -92,8 +94,31 @@ class EvalDataset(Dataset[Sample]):
     def __getitem__(self, key: SampleKey | int) -> Sample:
         """Make one sample. Every box stays, however small it became: evaluation leaves nothing out."""
         index = key if isinstance(key, int) else key.index
-        image, geometry = letterbox(self.loader.read(self.table.path(index)), self.size)
+        picture = _read(self.table, self.loader, index)
+        image, geometry = letterbox(picture, self.size)
+        (width, height), (read_width, read_height) = self.table.size(index), geometry.source
+        matrix = geometry.matrix
+        if (read_width, read_height) != (width, height):
+            matrix = matrix @ scaling(read_width / width, read_height / height)
         targets = self.table.targets(index)
-        boxes = clip_boxes(transform_boxes(geometry.matrix, targets.boxes), (0, 0, *self.size))
+        boxes = clip_boxes(transform_boxes(matrix, targets.boxes), (0, 0, *self.size))
         moved = Targets(boxes.astype(np.float32), targets.labels)
-        return Sample(image, moved, index, geometry.source, geometry.matrix)
+        return Sample(image, moved, index, (width, height), matrix)
+
+
+def _read(table: LabelTable, loader: ImageLoader, index: int) -> NDArray[np.uint8]:
+    """Decode a file. A loader may hand out a smaller or larger picture than the labels count in, not another shape.
+
+    Raises:
+        YoloError: the picture cannot be the labelled one: it was turned, cut, or replaced.
+    """
+    path = table.path(index)
+    image = loader.read(path)
+    width, height = table.size(index)
+    seen = image.shape[1], image.shape[0]
+    if abs(seen[0] * height - seen[1] * width) > max(width, height):  # one pixel is rounding
+        raise YoloError(
+            f"{path}: {type(loader).__name__} returned {seen[0]}x{seen[1]} pixels, but the labels belong to "
+            f"{width}x{height}: is the EXIF orientation left out, or was the file replaced?"
+        )
+    return image

@@ -109,7 +109,7 @@ def build_loader(
     dataset: TrainDataset | EvalDataset
     mix_epochs = None
     if training:
-        dataset = TrainDataset(table, loader, build_pipeline(config), seed=config.seed)
+        dataset = TrainDataset(table, loader, build_pipeline(config), seed=config.seed or 0)
         mix_epochs = mixing_epochs(max_epochs, config.close_mosaic_epochs)
         if mix_epochs == 0 and config.mosaic_prob:
             _log.info(
@@ -122,7 +122,7 @@ def build_loader(
         len(table),
         batch_size=config.batch_size,
         training=training,
-        seed=config.seed,
+        seed=config.seed or 0,
         epoch=epoch,
         start_batch=start_batch,
         mix_epochs=mix_epochs,

@@ -102,6 +102,10 @@ class ParityReport:
         """Whether every input passed."""
         return all(difference.passed for difference in self.differences)
 
+    def worst(self, name: str) -> Difference:
+        """Return the input that is nearest to, or furthest over, what it is allowed; ``name``: boxes or scores."""
+        return max(self.differences, key=lambda found: getattr(found, name) - getattr(found.allowed, name))
+
     def require(self, what: str) -> None:
         """Raise unless passed; ``what`` names the file.
 
@@ -109,7 +113,7 @@ class ParityReport:
             ParityError: names the output that is off and the input on which it is worst.
         """
         for name, unit in (("boxes", " px"), ("scores", "")):
-            worst = max(self.differences, key=lambda found: getattr(found, name) - getattr(found.allowed, name))
+            worst = self.worst(name)
             found, allowed = getattr(worst, name), getattr(worst.allowed, name)
             if found > allowed:
                 raise ParityError(

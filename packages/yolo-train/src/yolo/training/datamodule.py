@@ -63,6 +63,16 @@ class YOLODataModule(LightningDataModule):
                 f"model.num_classes is {expected}, but the data has {count} classes: leave it out, or correct it"
             )
 
+    def optimizer_steps_per_epoch(self) -> int:
+        """Count the optimiser steps of an epoch from the labels, without starting a loader."""
+        trainer = self.trainer
+        assert trainer is not None
+        share = -(-len(self.labels("train")) // trainer.world_size)
+        batches = -(-share // self.config.batch_size)
+        limit = trainer.limit_train_batches  # Lightning's convention: an int counts, a float is a share
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        return max(-(-batches // trainer.accumulate_grad_batches), 1)
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Build the loader of augmented training batches."""
         trainer = self.trainer
@@ -72,7 +82,8 @@ class YOLODataModule(LightningDataModule):
             self.labels("train"),
             training=True,
             max_epochs=trainer.max_epochs,
-            epoch=trainer.current_epoch,
+            # Not current_epoch: a run resumed between validation and the end of an epoch has processed that epoch.
+            epoch=int(getattr(trainer.fit_loop.epoch_progress.current, "processed", trainer.current_epoch)),
             rank=trainer.global_rank,
             world_size=trainer.world_size,
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-from yolo.core.errors import YoloError
+from yolo.core.errors import UsageError, YoloError
 from yolo.core.losses import DetectionLoss, LossOutput
 from yolo.core.models import Network, build_model, load_spec
 from yolo.core.outputs import HeadOutput
@@ -18,7 +18,7 @@ from yolo.training.datamodule import YOLODataModule
 from yolo.training.metrics import Evaluation, Evaluator, Protocol
 from yolo.training.metrics.detect import detect
 from yolo.training.optim import build_optimizer
-from yolo.training.pretrained import start_from
+from yolo.training.pretrained import resumed_spec, start_from
 from yolo.training.schedulers import build_schedule
 
 
@@ -56,9 +56,12 @@ class YOLOModule(LightningModule):
         data = self.data
         data.check_classes(self.config.num_classes)
         spec = load_spec(self.config.model_config)
-        # A resumed run gets its weights from the checkpoint, whatever it once started from.
-        resumed = getattr(self.trainer, "ckpt_path", None) is not None
-        if self.config.weight_path and not resumed:
+        if self.trainer.ckpt_path:
+            # A resumed run gets layers and weights from the checkpoint, whatever it once started from.
+            self.model = build_model(
+                resumed_spec(str(self.trainer.ckpt_path), spec), len(data.class_names), image_size=data.image_size
+            )
+        elif self.config.weight_path:
             self.model = start_from(
                 self.config.weight_path, spec, num_classes=len(data.class_names), image_size=data.image_size
             )
@@ -86,9 +89,9 @@ class YOLOModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule; the schedule moves once per optimiser step."""
         optimizer = build_optimizer(self.model, self.config)
-        total = int(self.trainer.estimated_stepping_batches)
-        epochs = max(self.trainer.max_epochs or 1, 1)
-        schedule = build_schedule(optimizer, self.config, steps_per_epoch=max(total // epochs, 1), epochs=epochs)
+        per_epoch = self.data.optimizer_steps_per_epoch()
+        total = _last_step(self.trainer, per_epoch)
+        schedule = build_schedule(optimizer, self.config, steps_per_epoch=per_epoch, total_steps=total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
@@ -120,12 +123,21 @@ class YOLOModule(LightningModule):
         evaluator, self._evaluator = self._evaluator, None
         if evaluator is None or self.trainer.sanity_checking:
             return
+        self._gather(evaluator)
         weights = "ema" if self.averaged_state() is not None else "raw"
         self.evaluation = evaluator.compute(
             self.protocol(weights=weights), operating_confidence=self.operating_confidence
         )
         self._evaluated_epoch = self.trainer.current_epoch
         self.log_dict(self.evaluation.metrics())
+
+    def _gather(self, evaluator: Evaluator) -> None:
+        """Give every process the detections of all, so that all come to the same numbers."""
+        if self.trainer.world_size > 1:
+            parts: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, evaluator.found)
+            for part in parts:
+                evaluator.update(list(part), list(part.values()))
 
     def metrics_of_epoch(self) -> dict[str, float]:
         """Return the validation metrics of the present epoch; none when it was not validated.
@@ -148,3 +160,17 @@ class YOLOModule(LightningModule):
         from yolo.training.checkpoint import add_bundle
 
         add_bundle(checkpoint, self)
+
+
+def _last_step(trainer: Trainer, per_epoch: int) -> int:
+    """Return the optimiser step at which training ends.
+
+    ``trainer.estimated_stepping_batches`` would start the loader, before a resumed run knows its epoch.
+    """
+    ends = [per_epoch * trainer.max_epochs] if trainer.max_epochs and trainer.max_epochs > 0 else []
+    ends += [trainer.max_steps] if trainer.max_steps > 0 else []
+    if not ends:
+        raise UsageError(
+            "trainer.max_epochs is -1 and trainer.max_steps is not set: a schedule needs an end, give either"
+        )
+    return min(ends)

@@ -1,10 +1,12 @@
-"""Starting a training from weights of a file."""
+"""Starting a training from a file: from weights, or where another run stopped."""
 
 from __future__ import annotations
 
 import logging
 
+from yolo.core.errors import UsageError
 from yolo.core.models.build import build_model
+from yolo.core.models.bundle import read_checkpoint
 from yolo.core.models.identify import class_branch
 from yolo.core.models.load import adopt_class_width
 from yolo.core.models.network import Network
@@ -36,3 +38,20 @@ def start_from(path: str, spec: ModelSpec, *, num_classes: int, image_size: tupl
     report = load_weights(network, state, source=path)
     logger.info("%s: %s", path, report.summary())
     return network
+
+
+def resumed_spec(path: str, wanted: ModelSpec) -> ModelSpec:
+    """Return the layer list of the run that is resumed, whose class branches may have the width of a weight file.
+
+    Args:
+        path: checkpoint of a run.
+        wanted: what the configuration asks for.
+
+    Raises:
+        UsageError: the run trained another network.
+        WeightsError: the file is no checkpoint of ours.
+    """
+    found = read_checkpoint(path).spec()
+    if found.name != wanted.name:
+        raise UsageError(f"--ckpt_path {path} is a run of {found.name}, but model.model_config is {wanted.name}")
+    return found

@@ -13,14 +13,14 @@ _without_logger: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """Return the folder of the run: the logger's own, else the next free ``<default root>/runs/yolo/version_<n>``."""
+    """Return the absolute folder of the run: the logger's, else the next free one below the root."""
     for logger in trainer.loggers:
         if logger.log_dir:
-            return Path(logger.log_dir)
+            return Path(logger.log_dir).absolute()
         if logger.save_dir:
-            return Path(logger.save_dir) / str(logger.name) / _version(logger.version)
+            return Path(logger.save_dir).absolute() / str(logger.name) / _version(logger.version)
     if trainer not in _without_logger:
-        home = Path(trainer.default_root_dir) / "runs" / DEFAULT_NAME
+        home = Path(trainer.default_root_dir).absolute() / "runs" / DEFAULT_NAME
         _without_logger[trainer] = next(f for n in count() if not (f := home / f"version_{n}").exists())
     return _without_logger[trainer]
 

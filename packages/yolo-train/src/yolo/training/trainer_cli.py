@@ -12,21 +12,11 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from yolo.core.errors import UsageError
-from yolo.training import callbacks
-from yolo.training.callback_list import REPLACED, default_checkpoints, merge_callbacks
+from yolo.training.callback_list import NAMED_CALLBACKS, merge_callbacks, settle_listed
 from yolo.training.configs import expand_config_names
 from yolo.training.datamodule import YOLODataModule
 from yolo.training.module import YOLOModule
 from yolo.training.saved_config import ConfigCallback
-
-NAMED_CALLBACKS: dict[str, type[Callback]] = {
-    "ema": callbacks.EMACallback,
-    "early_stopping": callbacks.YOLOEarlyStopping,
-    "progress": callbacks.YOLOProgressBar,
-    "summary": callbacks.TrainingSummaryCallback,
-    "dashboard": callbacks.EvalDashboardCallback,
-    "record": callbacks.RunRecord,
-}
 
 
 class YOLOCLI(LightningCLI):
@@ -41,13 +31,11 @@ class YOLOCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; Lightning's own method warns that ``sys.argv`` holds other arguments, which is how we are called."""
         self.config = parser.parse_args(list(args))
+        settle_listed(self.config, list(args))
 
     def before_instantiate_classes(self) -> None:
-        """Read the specification's spellings: callbacks by Lightning's names, image size under model."""
-        for entry in self.config.trainer.callbacks or []:
-            if entry.class_path in REPLACED:
-                entry.class_path = REPLACED[entry.class_path]
-        _share_image_size(self.config)
+        """Let the image size stand under model, and find the run to resume."""
+        _share_settings(self.config)
         path = self.config.ckpt_path
         if path is not None:
             if not Path(path).is_file():
@@ -55,13 +43,13 @@ class YOLOCLI(LightningCLI):
             _continue_folder(self.config, Path(path))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        listed = config.pop("callbacks", None) or []
-        named = [*callbacks, *default_checkpoints()]
-        if config.get("enable_checkpointing") is False:
-            named = callbacks
-        if config.get("enable_progress_bar") is False:
-            named = [c for c in named if not isinstance(c, NAMED_CALLBACKS["progress"])]
-        config["callbacks"] = [*merge_callbacks(listed, named), ConfigCallback(self.parser, self.config)]
+        merged = merge_callbacks(
+            config.pop("callbacks", None) or [],
+            callbacks,
+            checkpoints=config.get("enable_checkpointing") is not False,
+            progress=config.get("enable_progress_bar") is not False,
+        )
+        config["callbacks"] = [*merged, ConfigCallback(self.parser, self.config)]
         return self.trainer_class(**config)
 
 
@@ -114,8 +102,12 @@ def _default_logger() -> dict[str, Any]:
     }
 
 
-def _share_image_size(config: Namespace) -> None:
-    """Let ``model.image_size`` stand for ``data.image_size`` where only the former is given."""
+def _share_settings(config: Namespace) -> None:
+    """Let settings that model and data have in common be given once: image size, number of classes, seed."""
+    if config.data.num_classes is None:
+        config.data.num_classes = config.model.num_classes
+    if config.data.seed is None:
+        config.data.seed = int(config.seed_everything)
     given, own = config.model.image_size, config.data.image_size
     if own is None:
         config.data.image_size = tuple(given) if isinstance(given, list) else given

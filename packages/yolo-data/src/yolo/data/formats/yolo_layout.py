@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from yolo.core.errors import YoloError
 from yolo.data.config import DataConfig
@@ -22,6 +23,8 @@ DEFAULT_IMAGES = {
     "val": ("valid/images", "val/images", "images/val"),
     "test": ("test/images", "images/test"),
 }
+#: List file that is tried after the folders, for a data set with one images folder for all splits.
+DEFAULT_LIST = "{split}.txt"
 
 
 @dataclass(frozen=True)
@@ -73,23 +76,22 @@ def list_split(config: DataConfig, split: str, yaml: DataYaml | None, report: Re
     Raises:
         YoloError: nothing is there; the message names the absolute paths that were tried.
     """
-    folders, lists = _sources(config, split, yaml)
+    sources = _sources(config, split, yaml)
     images: list[str] = []
-    for path in lists:
-        images += read_list(path, folders=folders, report=report)
-    if not lists:
-        for folder in folders:
-            images += image_files(folder)
+    for path in sources.lists:
+        images += read_list(path, folders=sources.folders, report=report)
+    for folder in sources.whole:
+        images += image_files(folder)
     unique = list(dict.fromkeys(images))
     if len(unique) != len(images):
-        report.add("images are listed twice and used once", show(folders[0] if folders else lists[0]))
+        report.add("images are listed twice and used once", show((*sources.lists, *sources.whole)[0]))
     if not unique:
-        raise YoloError(f"{show(folders[0])}: there are no images in this folder")
+        raise YoloError(f"{show(sources.whole[0])}: there are no images in this folder")
     label_folder = config.path("labels", split)
     if label_folder is not None and not label_folder.is_dir():
         raise YoloError(f"data.{split}_labels: {show(label_folder)} does not exist or is not a folder")
-    expected = [label_path(image, folders, label_folder) for image in unique]
-    labels = _existing(expected, report, count_orphans=not lists)
+    expected = [label_path(image, sources.folders, label_folder) for image in unique]
+    labels = _existing(expected, report, count_orphans=not sources.lists)
     return Listing(unique, expected, labels)
 
 
@@ -109,27 +111,54 @@ def label_path(image: str, folders: Sequence[Path], label_folder: Path | None) -
     return f"{before}{os.sep}labels{os.sep}{after}" if found else stem
 
 
-def _sources(config: DataConfig, split: str, yaml: DataYaml | None) -> tuple[list[Path], list[Path]]:
-    """The image folders and the list files of a split, absolute and existing."""
+class _Sources(NamedTuple):
+    """Where the images of a split come from, absolute and existing.
+
+    Attributes:
+        whole: folders of which every image is used.
+        lists: list files.
+        folders: where names of the lists are looked for, and what label paths are relative to.
+    """
+
+    whole: Sequence[Path]
+    lists: Sequence[Path] = ()
+    folders: Sequence[Path] = ()
+
+
+def _sources(config: DataConfig, split: str, yaml: DataYaml | None) -> _Sources:
     folder, listing = config.path("images", split), config.path("split", split)
     if listing is not None and not listing.is_file():
         raise YoloError(f"data.{split}_split: {show(listing)} does not exist")
     if folder is not None:
         if not folder.is_dir():
             raise YoloError(f"data.{split}_images: {show(folder)} does not exist or is not a folder")
-        return [_plain(folder)], [listing] if listing else []
+        folders = [_plain(folder)]
+        return _Sources([], [listing], folders) if listing else _Sources(folders, folders=folders)
     if listing is not None:
-        return [_plain(config.folder)], [listing]
-    tried = [config.folder / name for name in DEFAULT_IMAGES[split]]
-    if yaml is not None and (split in yaml.sources or not any(path.is_dir() for path in tried)):
+        return _Sources([], [listing], _listed_below(config.folder))
+    if yaml is not None and split in yaml.sources:
         found = yaml.resolve(split)
-        return [_plain(path) for path in found if path.is_dir()], [path for path in found if not path.is_dir()]
+        folders = [_plain(path) for path in found if path.is_dir()]
+        return _Sources(folders, [path for path in found if not path.is_dir()], folders)
+    tried = [config.folder / name for name in DEFAULT_IMAGES[split]]
     for path in tried:
         if path.is_dir():
-            return [_plain(path)], []
+            return _Sources([_plain(path)], folders=[_plain(path)])
+    usual = config.folder / DEFAULT_LIST.format(split=split)
+    if usual.is_file():
+        return _Sources([], [usual], _listed_below(config.folder))
+    if yaml is not None:
+        yaml.resolve(split)  # raises: the file does not name the split
     raise YoloError(
-        f"no {split} images: tried {', '.join(show(path) for path in tried)}; set data.{split}_images, or add data.yaml"
+        f"no {split} images: tried {', '.join(show(path) for path in [*tried, usual])}; "
+        f"set data.{split}_images, or add data.yaml"
     )
+
+
+def _listed_below(root: Path) -> list[Path]:
+    """Where the names of a list file are looked for when no images folder is given."""
+    images = root / "images"
+    return [_plain(path) for path in (images, root) if path.is_dir()]
 
 
 def _plain(path: Path) -> Path:

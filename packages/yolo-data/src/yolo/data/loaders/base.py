@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from yolo.core.errors import YoloError
+from yolo.core.images import to_rgb
 
 Pixels = NDArray[np.uint8]
 
@@ -32,7 +33,11 @@ class ImageLoader(ABC):
 
     @abstractmethod
     def __call__(self, path: str) -> Image.Image | Pixels:
-        """Return the picture upright: a PIL image, or a uint8 array ``[H, W, 3]`` in RGB order."""
+        """Return a PIL image, or the picture upright as a uint8 array ``[H, W, 3]`` in RGB order.
+
+        A PIL image is turned by the EXIF orientation that it still carries, and converted to 8-bit RGB, by the rules of
+        :mod:`yolo.core.images`.
+        """
 
     def read(self, path: str) -> Pixels:
         """Return the picture as a contiguous uint8 array ``[H, W, 3]`` in RGB order.
@@ -47,7 +52,7 @@ class ImageLoader(ABC):
         except Exception as error:
             raise YoloError(f"{path}: {type(self).__name__} cannot load it: {type(error).__name__}: {error}") from error
         if isinstance(value, Image.Image):
-            value = np.asarray(value if value.mode == "RGB" else value.convert("RGB"))
+            value = to_rgb(value, name=path)
         if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] != 3:
             got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
             raise YoloError(

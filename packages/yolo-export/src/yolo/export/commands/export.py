@@ -85,15 +85,15 @@ def export(
 
 def _report(result: ExportResult) -> None:
     parity, manifest = result.parity, result.manifest
-    rows = [
-        ("boxes", f"{parity.boxes:.2g} px", f"{parity.tolerances.boxes:g} px"),
-        ("scores", f"{parity.scores:.2g}", f"{parity.tolerances.scores:g}"),
-    ]
+    rows = []
+    for name, unit in (("boxes", " px"), ("scores", "")):
+        worst = parity.worst(name)
+        rows.append((name, f"{getattr(worst, name):.2g}{unit}", f"{getattr(worst.allowed, name):.2g}{unit}"))
     width, height = manifest["image_size"]
     print_table(
-        ("Output", "Largest difference", "Allowed"),
+        ("Output", "Difference", "Allowed"),
         rows,
-        title=f"File and checkpoint on {len(parity.differences)} inputs of {width}x{height}",
+        title=f"File and checkpoint, the worst of {len(parity.differences)} inputs of {width}x{height}",
     )
     megabytes = manifest["file"]["bytes"] / 1e6
     click.echo(f"Wrote {result.path} ({megabytes:.1f} MB, {len(manifest['class_names'])} classes)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ class YOLOCheckpoint(ModelCheckpoint):
         save_last: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("enable_version_counter", False)
-        kwargs.setdefault("auto_insert_metric_name", False)
+        # Not a matter of choice: a configuration read as Lightning's own class carries the defaults of that class.
+        kwargs |= {"enable_version_counter": False, "auto_insert_metric_name": False}
         self._folder = Path(dirpath or "checkpoints")
         super().__init__(
             dirpath=None,
@@ -68,6 +69,10 @@ class YOLOCheckpoint(ModelCheckpoint):
         self.dirpath = str(inside(trainer, self._folder))
         self._run_name = run_name(trainer)
         super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best score and files, also when the run's folder was moved."""
+        super().load_state_dict(_moved(state_dict, str(state_dict.get("dirpath")), str(self.dirpath)))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end of the epoch, when the other callbacks know all about it."""
@@ -93,3 +98,12 @@ class YOLOCheckpoint(ModelCheckpoint):
         # `{epoch:02d}` reads as `epoch=05`, as in Lightning; a metric already has its label in front of it.
         filename = re.sub(r"(?<!=)\{(epoch|step)\b", r"\1={\1", filename)
         return str(super()._format_checkpoint_name(filename, metrics, prefix, auto_insert_metric_name=False))
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """Replace the folder ``old`` by ``new`` in every path of a checkpoint callback's state."""
+    if isinstance(value, dict):
+        return {_moved(key, old, new): _moved(item, old, new) for key, item in value.items()}
+    if isinstance(value, str) and (value == old or value.startswith(f"{old}{os.sep}")):
+        return new + value[len(old) :]
+    return value

@@ -18,6 +18,10 @@ class YOLOEarlyStopping(EarlyStopping):
         min_delta: what counts as an improvement.
         verbose: say so when stopping.
         check_on_train_epoch_end: false checks after validation, which is what a resume needs.
+        strict: fail when the metric is not there (a run without validation).
+        check_finite: stop when the metric is not a number any more.
+        stopping_threshold: stop as soon as the metric is this good.
+        divergence_threshold: stop as soon as it is this bad.
         enabled: false trains for the full number of epochs.
     """
 
@@ -29,6 +33,10 @@ class YOLOEarlyStopping(EarlyStopping):
         min_delta: float = 0.0,
         verbose: bool = True,
         check_on_train_epoch_end: bool = False,
+        strict: bool = False,
+        check_finite: bool = True,
+        stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None,
         enabled: bool = True,
     ) -> None:
         super().__init__(
@@ -38,7 +46,10 @@ class YOLOEarlyStopping(EarlyStopping):
             min_delta=min_delta,
             verbose=verbose,
             check_on_train_epoch_end=check_on_train_epoch_end,
-            strict=False,
+            strict=strict,
+            check_finite=check_finite,
+            stopping_threshold=stopping_threshold,
+            divergence_threshold=divergence_threshold,
         )
         self.enabled = enabled
 

@@ -19,7 +19,7 @@ COLUMNS = ("epoch", "lr", "loss", "box", "cls", "dfl", "mAP", "mAP50", "mAP75", 
 
 
 class RunRecord(Callback):
-    """Writes ``metrics.csv`` and ``curves.png`` after every epoch, and at the end ``predictions.jpg``.
+    """Writes ``results.csv`` and ``curves.png`` after every epoch, and at the end ``predictions.jpg``.
 
     Args:
         enabled: false writes nothing.
@@ -42,7 +42,7 @@ class RunRecord(Callback):
         self.rows.append(row)
         if self.enabled and trainer.is_global_zero:
             folder = run_folder(trainer)
-            write_atomically(folder / "metrics.csv", _csv(self.rows).encode())
+            write_atomically(folder / "results.csv", _csv(self.rows).encode())
             draw_curves(self.rows, folder / "curves.png")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,7 +84,7 @@ def _say_what_was_written(folder: Path, best: Path) -> None:
         "checkpoints/last.ckpt": "weights and state of the last epoch; resume with --ckpt_path",
         "predictions.jpg": "predictions beside the truth",
         "curves.png": "losses and metrics by epoch",
-        "metrics.csv": "the same as a table",
+        "results.csv": "the same as a table",
         "config.yaml": "the resolved configuration",
     }
     print(f"\nThe run is in {folder}:")

@@ -36,9 +36,8 @@ def detect(network: nn.Module, batch: Batch, protocol: Protocol) -> list[Detecte
     found = []
     for image, matrix, size in zip(kept, batch.matrices.numpy(), batch.source_sizes.tolist(), strict=True):
         boxes = undo_letterbox(image.boxes.cpu().numpy(), matrix=matrix, source_size=(size[0], size[1]))
-        found.append(
-            Detected(
-                np.asarray(boxes, np.float32), image.scores.cpu().numpy().astype(np.float32), image.labels.cpu().numpy()
-            )
-        )
+        boxes = np.asarray(boxes, np.float32)
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # the rest lay on the grey border, as in Predictor
+        scores = image.scores.cpu().numpy().astype(np.float32)
+        found.append(Detected(boxes[inside], scores[inside], image.labels.cpu().numpy()[inside]))
     return found

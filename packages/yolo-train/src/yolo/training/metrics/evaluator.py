@@ -60,6 +60,7 @@ class Evaluation:
         counts: matches at ``operating_confidence`` and IoU 0.5.
         operating_confidence: threshold of precision, recall and F1.
         images: pictures evaluated.
+        split_images: pictures in the split; more than ``images`` when validation was limited.
         protocol: how the detections were made.
     """
 
@@ -69,6 +70,7 @@ class Evaluation:
     counts: Counts
     operating_confidence: float
     images: int
+    split_images: int
     protocol: Protocol
 
     def metrics(self) -> dict[str, float]:
@@ -121,6 +123,11 @@ class Evaluator:
         """Add detections of images by their index in the split; an image that comes twice counts once."""
         self._found.update(zip((int(i) for i in indices), found, strict=True))
 
+    @property
+    def found(self) -> dict[int, Detected]:
+        """The detections by index of the image; an image where nothing was found has an empty entry."""
+        return self._found
+
     def coco_detections(self) -> list[dict[str, Any]]:
         """Return the detections in COCO's result format, in pixels of the original pictures."""
         records: list[dict[str, Any]] = []
@@ -134,8 +141,12 @@ class Evaluator:
         return records
 
     def compute(self, protocol: Protocol, *, operating_confidence: float = 0.25) -> Evaluation:
-        """Evaluate all images of the split, also those without any detection."""
-        table = self.truth
+        """Evaluate the images that were looked at, also those without any detection.
+
+        A limited validation is measured against the truth of its own images, not of the whole split.
+        """
+        seen = np.array(sorted(self._found), np.intp)
+        table = self.truth.select(seen)
         result = evaluate_coco(table.coco_ground_truth(), self.coco_detections())
         row = {category: i for i, category in enumerate(result.category_ids)}
         per_class = result.per_class[[row[category] for category in table.category_ids]]
@@ -143,19 +154,18 @@ class Evaluator:
             stats=result.stats,
             class_names=table.class_names,
             per_class=per_class,
-            counts=self._count(operating_confidence),
+            counts=self._count(table, seen, operating_confidence),
             operating_confidence=operating_confidence,
             images=len(table),
+            split_images=len(self.truth),
             protocol=protocol,
         )
 
-    def _count(self, confidence: float) -> Counts:
-        table = self.truth
+    def _count(self, table: LabelTable, seen: NDArray[np.intp], confidence: float) -> Counts:
         counts = Counts(*(np.zeros(len(table.class_names), np.int64) for _ in range(3)))
-        nothing = Detected(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-        for index in range(len(table)):
-            rows = slice(table.offsets[index], table.offsets[index + 1])
-            found = self._found.get(index, nothing)
+        for row, index in enumerate(seen.tolist()):
+            rows = slice(table.offsets[row], table.offsets[row + 1])
+            found = self._found[index]
             keep = found.scores > confidence
             truth = (table.boxes[rows].astype(np.float64), table.labels[rows], table.crowd[rows])
             count_matches(truth, (found.boxes[keep].astype(np.float64), found.scores[keep], found.labels[keep]), counts)

@@ -36,7 +36,8 @@ def print_quality(evaluation: Evaluation) -> None:
         "APs": stats.APs, "APm": stats.APm, "APl": stats.APl,
         f"P{at}": precision, f"R{at}": recall, f"F1{at}": f1,
     }  # fmt: skip
-    title = f"{evaluation.images} images, {evaluation.protocol}"
+    few = "" if evaluation.images == evaluation.split_images else f" of {evaluation.split_images}"
+    title = f"{evaluation.images}{few} images, {evaluation.protocol}"
     print_table(list(cells), [[number(value) for value in cells.values()]], title=title)
 
 

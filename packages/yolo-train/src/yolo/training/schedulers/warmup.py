@@ -77,7 +77,7 @@ class WarmupSchedule(LRScheduler):
 
 
 def build_schedule(
-    optimizer: Optimizer, config: ScheduleConfig, *, steps_per_epoch: int, epochs: int
+    optimizer: Optimizer, config: ScheduleConfig, *, steps_per_epoch: int, total_steps: int
 ) -> WarmupSchedule:
     """Build the schedule named in the configuration.
 
@@ -85,13 +85,12 @@ def build_schedule(
         optimizer: what is driven.
         config: names the schedule.
         steps_per_epoch: optimiser steps (not batches: accumulation counts) in an epoch.
-        epochs: length of the whole training.
+        total_steps: length of the whole training.
 
     Raises:
         UsageError: no such schedule is registered.
     """
     curve: Curve = registry("lr_schedulers").load(config.lr_scheduler)(config)
-    total = steps_per_epoch * epochs
     # A warm-up longer than the training would never reach the curve.
-    warmup = min(round(config.warmup_epochs * steps_per_epoch), max(total - 1, 0))
-    return WarmupSchedule(optimizer, curve, config=config, warmup_steps=warmup, total_steps=total)
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), max(total_steps - 1, 0))
+    return WarmupSchedule(optimizer, curve, config=config, warmup_steps=warmup, total_steps=total_steps)

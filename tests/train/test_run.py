@@ -121,3 +121,30 @@ def test_images_without_boxes_train(tmp_path: Path) -> None:
     fitted.fit(YOLOModule(model_config="v9-t"), data(root, format="yolo"))
     assert torch.isfinite(fitted.callback_metrics["train/loss"])
     assert float(fitted.callback_metrics["train/box"]) == 0.0
+
+
+def test_training_without_validation_data(tmp_path: Path) -> None:
+    from yolo.data.synthetic import ensure_synthetic
+    from yolo.training.trainer_cli import run_fit
+
+    root = ensure_synthetic(tmp_path / "data", train=2, val=1, image_size=64)
+    (root / "annotations" / "instances_val.json").unlink()
+    options = {
+        "data.root": root, "data.image_size": 64, "data.batch_size": 2, "data.num_workers": 0,
+        "model.model_config": "v9-t", "trainer.max_epochs": 1, "trainer.limit_val_batches": 0,
+        "trainer.accelerator": "cpu", "trainer.logger.init_args.save_dir": tmp_path,
+    }  # fmt: skip
+    assert run_fit([f"--{key}={value}" for key, value in options.items()]) == 0
+    assert [p.name for p in (tmp_path / "yolo" / "version_0" / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_logger_true_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli = make_cli(["--trainer.logger=true", "--trainer.accelerator=cpu"])
+    assert Path(cli.trainer.logger.log_dir) == Path("runs/yolo/version_0")
+
+
+def test_an_epoch_that_was_not_validated_claims_no_metrics(trained_run: Path) -> None:
+    bundle = read_checkpoint(trained_run / "checkpoints" / "last.ckpt")
+    assert bundle.extra["epoch"] == 11
+    assert set(bundle.extra["metrics"]) >= {"val/mAP", "val/precision"}

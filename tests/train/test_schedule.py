@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import nn
 
 from yolo.core.errors import UsageError
 from yolo.core.models import build_model
 from yolo.training.config import ModelConfig
+from yolo.training.module import last_step
 from yolo.training.optim import build_optimizer
 from yolo.training.optim.groups import split_parameters
 from yolo.training.schedulers import build_schedule
@@ -131,3 +133,20 @@ def test_adamw_takes_its_betas() -> None:
 def test_a_setting_that_cannot_train_is_refused_by_name(key: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"model.{key}"):
         ModelConfig(**{key: value})
+
+
+def test_the_biases_of_adamw_start_from_zero() -> None:
+    config = ModelConfig(optimizer="adamw", learning_rate=0.001, warmup_epochs=1)
+    assert drive(config, 1)[0]["bias"][0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "last"), [(3, -1, 12), (-1, 7, 7), (3, 7, 7), (3, 100, 12)], ids=["epochs", "steps", "a", "b"]
+)
+def test_the_last_step_is_where_training_ends(epochs: int, steps: int, last: int) -> None:
+    assert last_step(Trainer(max_epochs=epochs, max_steps=steps, logger=False, accelerator="cpu"), 4) == last
+
+
+def test_a_training_without_an_end_has_no_schedule() -> None:
+    with pytest.raises(UsageError, match=r"trainer\.max_steps"):
+        last_step(Trainer(max_epochs=-1, logger=False, accelerator="cpu"), 4)

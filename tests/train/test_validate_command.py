@@ -118,3 +118,22 @@ def test_test_measures_the_test_split(trained_run: Path, synthetic_data: Path, t
     common = ["-c", str(trained_run / "checkpoints" / "best.ckpt"), "--workers=0", "-o", str(tmp_path)]
     assert run_test([*common, *options]) == 0
     assert numbers(tmp_path)["images"] == 8
+
+
+def test_batch_size_and_workers_of_the_data_section_count(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    from yolo.data import loader
+
+    original = loader.build_loader
+
+    def spy(config, *args, **kwargs):
+        seen.append((config.batch_size, config.num_workers))
+        return original(config, *args, **kwargs)
+
+    monkeypatch.setattr(loader, "build_loader", spy)
+    common = ["-c", str(trained_run / "checkpoints" / "best.ckpt"), "--no-json"]
+    validate([*common, "--data.batch_size=3", "--data.num_workers=0"])
+    validate([*common, "--data.batch_size=3", "--batch-size=2", "--workers=0"])
+    assert seen == [(3, 0), (2, 0)]

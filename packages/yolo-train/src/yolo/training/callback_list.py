@@ -60,8 +60,11 @@ def merge_callbacks(
         checkpoints: false leaves all checkpoints out (``trainer.enable_checkpointing``).
         progress: false leaves all progress bars out (``trainer.enable_progress_bar``).
     """
-    if not any(isinstance(callback, ModelCheckpoint) for callback in listed):
+    saving = [callback for callback in listed if isinstance(callback, ModelCheckpoint)]
+    if not saving:
         named = [*named, ours.YOLOCheckpoint(save_last=True)]
+    elif not any(callback.save_last for callback in saving):
+        named = [*named, ours.YOLOCheckpoint(save_last=True, save_top_k=0)]  # or the run could not be resumed
     if any(isinstance(callback, ProgressBar) for callback in listed):
         named = [callback for callback in named if not isinstance(callback, ProgressBar)]
     unwanted = tuple(kind for kind, wanted in ((ModelCheckpoint, checkpoints), (ProgressBar, progress)) if not wanted)

@@ -28,7 +28,7 @@ def add_bundle(checkpoint: dict[str, Any], module: YOLOModule) -> None:
             "data": _plain(vars(module.data.config)),
             "model": _plain(vars(module.config)),
             "epoch": int(checkpoint.get("epoch", 0)),
-            "metrics": module.evaluation.metrics() if module.evaluation else {},
+            "metrics": module.metrics_of_epoch(),
         },
     )
     checkpoint[BUNDLE_KEY] = bundle.to_dict()

@@ -54,7 +54,7 @@ class ScheduleConfig:
     Args:
         lr_scheduler: name of a registered schedule, for example ``cosine``.
         lr_min_factor: the last rate as a fraction of learning_rate.
-        warmup_epochs: epochs over which the rate climbs from zero (biases: falls from warmup_bias_lr).
+        warmup_epochs: epochs over which the rate climbs from zero (biases under SGD: falls from warmup_bias_lr).
         warmup_momentum: momentum at the first step.
         warmup_bias_lr: rate of the biases at the first step.
     """

@@ -15,7 +15,7 @@ from yolo.data.loader import build_loader
 
 
 class YOLODataModule(LightningDataModule):
-    """Images and labels for training, validation and test."""
+    """Images and labels for training and validation."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Take the settings; nothing is read before :meth:`setup`.
@@ -39,14 +39,15 @@ class YOLODataModule(LightningDataModule):
         return tuple(table.class_names)
 
     def labels(self, split: str) -> LabelTable:
-        """Return the labels of ``train``, ``val`` or ``test``, parsed once."""
+        """Return the labels of a split, parsed once."""
         if split not in self._labels:
             self._labels[split] = load_labels(self.config, split)
         return self._labels[split]
 
     def setup(self, stage: str) -> None:
         """Read the labels a stage needs, and see that train and val speak of the same classes."""
-        splits = {"fit": ("train", "val"), "test": ("test",)}.get(stage, ("val",))
+        validated = self.trainer is None or self.trainer.limit_val_batches != 0
+        splits = [*(["train"] if stage == "fit" else []), *(["val"] if validated else [])]
         tables = [self.labels(split) for split in splits]
         for table in tables[1:]:
             require_same_classes(tables[0], table)
@@ -90,12 +91,5 @@ class YOLODataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Build the loader of letterboxed validation batches."""
-        return self._evaluation_loader("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Build the loader of letterboxed test batches."""
-        return self._evaluation_loader("test")
-
-    def _evaluation_loader(self, split: str) -> DataLoader[Any]:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return build_loader(self.config, self.labels(split), training=False, rank=rank, world_size=world_size)
+        return build_loader(self.config, self.labels("val"), training=False, rank=rank, world_size=world_size)

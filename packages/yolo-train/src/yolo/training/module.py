@@ -36,6 +36,7 @@ class YOLOModule(LightningModule):
         super().__init__()
         self.config = ModelConfig(**kwargs)
         self.compute_loss = DetectionLoss(self.config)
+        self.resume_from: str | None = None  # Lightning tells setup() nothing of the checkpoint given to fit()
         self.operating_confidence = self.config.nms_conf_threshold
         self.evaluation: Evaluation | None = None
         self._evaluated_epoch = -1
@@ -55,12 +56,12 @@ class YOLOModule(LightningModule):
             return
         data = self.data
         data.check_classes(self.config.num_classes)
+        self.resume_from = self.resume_from or (str(self.trainer.ckpt_path) if self.trainer.ckpt_path else None)
         spec = load_spec(self.config.model_config)
-        if self.trainer.ckpt_path:
+        if self.resume_from:
             # A resumed run gets layers and weights from the checkpoint, whatever it once started from.
-            self.model = build_model(
-                resumed_spec(str(self.trainer.ckpt_path), spec), len(data.class_names), image_size=data.image_size
-            )
+            spec = resumed_spec(self.resume_from, spec, class_names=data.class_names)
+            self.model = build_model(spec, len(data.class_names), image_size=data.image_size)
         elif self.config.weight_path:
             self.model = start_from(
                 self.config.weight_path, spec, num_classes=len(data.class_names), image_size=data.image_size
@@ -90,7 +91,7 @@ class YOLOModule(LightningModule):
         """Build optimiser and schedule; the schedule moves once per optimiser step."""
         optimizer = build_optimizer(self.model, self.config)
         per_epoch = self.data.optimizer_steps_per_epoch()
-        total = _last_step(self.trainer, per_epoch)
+        total = last_step(self.trainer, per_epoch)
         schedule = build_schedule(optimizer, self.config, steps_per_epoch=per_epoch, total_steps=total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -162,7 +163,7 @@ class YOLOModule(LightningModule):
         add_bundle(checkpoint, self)
 
 
-def _last_step(trainer: Trainer, per_epoch: int) -> int:
+def last_step(trainer: Trainer, per_epoch: int) -> int:
     """Return the optimiser step at which training ends.
 
     ``trainer.estimated_stepping_batches`` would start the loader, before a resumed run knows its epoch.

@@ -40,18 +40,25 @@ def start_from(path: str, spec: ModelSpec, *, num_classes: int, image_size: tupl
     return network
 
 
-def resumed_spec(path: str, wanted: ModelSpec) -> ModelSpec:
+def resumed_spec(path: str, wanted: ModelSpec, *, class_names: tuple[str, ...]) -> ModelSpec:
     """Return the layer list of the run that is resumed, whose class branches may have the width of a weight file.
 
     Args:
         path: checkpoint of a run.
         wanted: what the configuration asks for.
+        class_names: of the data.
 
     Raises:
-        UsageError: the run trained another network.
+        UsageError: the run trained another network, or other classes.
         WeightsError: the file is no checkpoint of ours.
     """
-    found = read_checkpoint(path).spec()
+    bundle = read_checkpoint(path)
+    found = bundle.spec()
     if found.name != wanted.name:
         raise UsageError(f"--ckpt_path {path} is a run of {found.name}, but model.model_config is {wanted.name}")
+    if bundle.class_names != class_names:
+        raise UsageError(
+            f"--ckpt_path {path} knows the classes {list(bundle.class_names)}, but the data has {list(class_names)}; "
+            "to start from its weights, give it as model.weight_path"
+        )
     return found

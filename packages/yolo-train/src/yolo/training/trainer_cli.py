@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
+from jsonargparse import Namespace, dict_to_namespace
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from yolo.core.errors import UsageError
+from yolo.core.models.bundle import read_checkpoint
+from yolo.training.atomic_io import AtomicCheckpointIO
 from yolo.training.callback_list import NAMED_CALLBACKS, merge_callbacks, settle_listed
 from yolo.training.configs import expand_config_names
 from yolo.training.datamodule import YOLODataModule
@@ -40,6 +43,13 @@ class YOLOCLI(LightningCLI):
         if path is not None:
             if not Path(path).is_file():
                 raise UsageError(f"--ckpt_path {path}: there is no such file")
+            read_checkpoint(path)  # says clearly what is wrong with a file that is no checkpoint of ours
+        if self.config.trainer.logger is True:
+            self.config.trainer.logger = dict_to_namespace(_default_logger())
+        # What is recorded can start a new run: it names no folder of this one.
+        self.recorded = self.config.clone()
+        self.recorded.ckpt_path = None
+        if path is not None:
             _continue_folder(self.config, Path(path))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -49,7 +59,8 @@ class YOLOCLI(LightningCLI):
             checkpoints=config.get("enable_checkpointing") is not False,
             progress=config.get("enable_progress_bar") is not False,
         )
-        config["callbacks"] = [*merged, ConfigCallback(self.parser, self.config)]
+        config["callbacks"] = [*merged, ConfigCallback(self.parser, self.recorded)]
+        config["plugins"] = _with_atomic_checkpoints(config.get("plugins"))
         return self.trainer_class(**config)
 
 
@@ -73,6 +84,7 @@ def make_cli(args: Sequence[str]) -> YOLOCLI:
         seed_everything_default=0,
         trainer_defaults={
             "logger": _default_logger(),
+            "max_epochs": 500,
             "use_distributed_sampler": False,  # our samplers shard by themselves
             "enable_model_summary": False,  # our own says what counts, in one line
         },
@@ -91,8 +103,14 @@ def run_fit(args: Sequence[str]) -> int:
     """
     _answer_list_overrides(args)
     cli = make_cli(args)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
-    return 1 if cli.trainer.interrupted else 0
+    cli.model.resume_from = cli.config.ckpt_path
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    return 0
+
+
+def _with_atomic_checkpoints(plugins: Any) -> list[Any]:
+    listed = plugins if isinstance(plugins, list) else [plugins] if plugins else []
+    return listed if any(isinstance(plugin, CheckpointIO) for plugin in listed) else [*listed, AtomicCheckpointIO()]
 
 
 def _default_logger() -> dict[str, Any]:

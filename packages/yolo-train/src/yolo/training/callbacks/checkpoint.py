@@ -82,6 +82,11 @@ class YOLOCheckpoint(ModelCheckpoint):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
             self._epoch_is_over = False
 
+    def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        """Save among the best; without a validation there is nothing to rank by."""
+        if self.monitor is None or self.monitor in monitor_candidates or trainer.limit_val_batches != 0:
+            super()._save_topk_checkpoint(trainer, monitor_candidates)
+
     def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         """Wait for the end of the epoch instead of writing the same file twice."""
         if self._epoch_is_over:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 LINES_PER_EPOCH = 4
+SECONDS_BETWEEN_UPDATES = 0.2
 TERMS = ("box", "cls", "dfl")
 
 
@@ -30,6 +31,7 @@ class YOLOProgressBar(ProgressBar):
         self._task: TaskID | None = None
         self._started = 0.0
         self._batches = 0
+        self._shown = 0.0
 
     def disable(self) -> None:
         """Lightning calls this on all processes but the first."""
@@ -65,11 +67,13 @@ class YOLOProgressBar(ProgressBar):
             return
         self._batches += 1
         done, total = batch_idx + 1, int(trainer.num_training_batches)
-        terms = f"{_terms(trainer)}  {self._time_left(trainer, total - done)}"
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, terms=terms)
+            if time.monotonic() - self._shown < SECONDS_BETWEEN_UPDATES and done < total:
+                return  # reading the losses would make a GPU wait
+            self._shown = time.monotonic()
+            self._bar.update(self._task, completed=done, terms=self._terms(trainer, total - done))
         elif done == total or done % max(total // LINES_PER_EPOCH, 1) == 0:
-            print(f"{_epoch(trainer)}  {done}/{total}  {terms}", flush=True)
+            print(f"{_epoch(trainer)}  {done}/{total}  {self._terms(trainer, total - done)}", flush=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -82,6 +86,12 @@ class YOLOProgressBar(ProgressBar):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""
         self._close()
+
+    def _terms(self, trainer: Trainer, batches_left: int) -> str:
+        metrics = trainer.callback_metrics
+        shown = [f"{name} {float(metrics[key]):.3f}" for name in TERMS if (key := f"train/{name}_step") in metrics]
+        rate = trainer.optimizers[0].param_groups[-1]["lr"] if trainer.optimizers else 0.0
+        return "  ".join([*shown, f"lr {rate:.2e}", self._time_left(trainer, batches_left)])
 
     def _time_left(self, trainer: Trainer, batches: int) -> str:
         """Estimate the rest of the training, validation included, from what this process has done so far."""
@@ -98,11 +108,5 @@ class YOLOProgressBar(ProgressBar):
 
 
 def _epoch(trainer: Trainer) -> str:
-    return f"Epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-
-
-def _terms(trainer: Trainer) -> str:
-    metrics = trainer.callback_metrics
-    shown = [f"{name} {float(metrics[f'train/{name}_step']):.3f}" for name in TERMS if f"train/{name}_step" in metrics]
-    rate = trainer.optimizers[0].param_groups[-1]["lr"] if trainer.optimizers else 0.0
-    return "  ".join([*shown, f"lr {rate:.2e}"])
+    limit = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+    return f"Epoch {trainer.current_epoch + 1}{limit}"

@@ -52,7 +52,7 @@ class RunRecord(Callback):
         if trainer.interrupted or not self.rows:
             return
         folder = run_folder(trainer)
-        best = folder / "checkpoints" / "best.ckpt"
+        best = Path(getattr(trainer.checkpoint_callback, "best_model_path", "") or folder / "checkpoints" / "best.ckpt")
         picture = folder / "predictions.jpg"
         if best.is_file() and self.images > 0:
             loader = open_loader(pl_module.data.config.image_loader)
@@ -80,16 +80,23 @@ def _csv(rows: list[dict[str, float]]) -> str:
 
 def _say_what_was_written(folder: Path, best: Path) -> None:
     texts = {
-        "checkpoints/best.ckpt": "weights of the epoch with the highest mAP",
         "checkpoints/last.ckpt": "weights and state of the last epoch; resume with --ckpt_path",
         "predictions.jpg": "predictions beside the truth",
         "curves.png": "losses and metrics by epoch",
         "results.csv": "the same as a table",
         "config.yaml": "the resolved configuration",
     }
-    print(f"\nThe run is in {folder}:")
+    print(f"\nThe run is in {_short(folder)}:")
+    if best.is_file():
+        print(f"  {_short(best, folder)!s:<24}weights of the epoch with the highest mAP")
     for name, text in texts.items():
         if (folder / name).exists():
             print(f"  {name:<24}{text}")
     if best.is_file():
-        print(f"\nTry it on your own pictures:\n  yolo predict --checkpoint {best} --source path/to/images")
+        print(f"\nTry it on your own pictures:\n  yolo predict --checkpoint {_short(best)} --source path/to/images")
+
+
+def _short(path: Path, start: Path | None = None) -> Path:
+    """Name a path as seen from a folder (the working folder by default), when it lies in it."""
+    start = start or Path.cwd()
+    return path.relative_to(start) if path.is_relative_to(start) else path

@@ -29,11 +29,12 @@ class TrainingSummaryCallback(Callback):
         if not (self.enabled and trainer.is_global_zero and isinstance(pl_module, YOLOModule)):
             return
         data, network = pl_module.data, pl_module.model
+        validation = f"{len(data.labels('val'))} validation" if trainer.limit_val_batches != 0 else "no validation"
         parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
         width, height = data.image_size
         print(
             f"{network.spec.name} with {network.num_classes} classes, {parameters / 1e6:.1f} M trainable parameters; "
-            f"{len(data.labels('train'))} training and {len(data.labels('val'))} validation images, {width}x{height}; "
+            f"{len(data.labels('train'))} training and {validation} images, {width}x{height}; "
             f"{trainer.num_devices} x {trainer.strategy.root_device.type}, precision {trainer.precision}",
             flush=True,
         )

@@ -38,12 +38,16 @@ def _measure(command: str, args: Sequence[str]) -> int:
     bundle: ModelBundle = load_bundle(options.checkpoint)
     given = given_data_keys(args)
     config = resolve_data(options, given, configs["data"], bundle.extra.get("data", {}))
+
+    def given_value(key: str) -> Any:
+        return getattr(config, key) if key in given or key in configs["data"] else None
+
     size = _size(options.size, parsed=config.size if "image_size" in given else None, configs=configs, bundle=bundle)
     config = replace(
         config,
         image_size=size,
-        batch_size=options.batch_size or 16,
-        num_workers=4 if options.workers is None else options.workers,
+        batch_size=_first(options.batch_size, given_value("batch_size"), 16),
+        num_workers=_first(options.workers, given_value("num_workers"), 4),
     )
     split = "test" if command == "test" else "val"
     table = load_labels(config, split)
@@ -76,6 +80,10 @@ def _size(option: Any, *, parsed: Any, configs: Any, bundle: Any) -> tuple[int, 
             return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1 % len(value)]))
     width, height = bundle.image_size
     return width, height
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
 
 
 def _protocol(options: Any, size: tuple[int, int], weights: str) -> Any:

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from yolo.core.plugins import registry
-from yolo.training.config import ScheduleConfig
+from yolo.training.config import ModelConfig
 
 Curve = Callable[[float], float]
 """A schedule: fraction of the training done (0..1) -> factor of the base rate. Third parties register a class that
@@ -19,21 +19,21 @@ takes the :class:`ScheduleConfig` and is such a callable."""
 class WarmupSchedule(LRScheduler):
     """Set rate and momentum of every group as a pure function of the optimiser step.
 
-    During the warm-up the rate of a group goes linearly from its start (0, or ``warmup_bias_lr`` for the group named
-    ``bias``) to the curve, and the momentum of SGD from
-    ``warmup_momentum`` to its base value. Nothing is multiplied onto the
-    last value, so groups cannot drift apart and a resumed run continues exactly.
+    During the warm-up the rate of a group goes linearly from its start to the curve, and the momentum of SGD from
+    ``warmup_momentum`` to its base value. The start is 0, or with SGD ``warmup_bias_lr`` for the group named ``bias``
+    (Adam's steps have the size of the rate, whatever the gradient). Nothing is multiplied onto the last value, so
+    groups cannot drift apart and a resumed run continues exactly.
 
     Args:
         optimizer: groups may carry a ``name``.
         curve: factor of the base rate by progress.
-        config: warm-up settings.
+        config: warm-up settings, and the kind of optimiser.
         warmup_steps: optimiser steps of warm-up.
         total_steps: optimiser steps of the whole training.
     """
 
     def __init__(
-        self, optimizer: Optimizer, curve: Curve, *, config: ScheduleConfig, warmup_steps: int, total_steps: int
+        self, optimizer: Optimizer, curve: Curve, *, config: ModelConfig, warmup_steps: int, total_steps: int
     ) -> None:
         self.curve = curve
         self.config = config
@@ -54,7 +54,7 @@ class WarmupSchedule(LRScheduler):
         target = base * self.curve(step / self.total_steps)
         if step >= self.warmup_steps:
             return target
-        start = self.config.warmup_bias_lr if group == "bias" else 0.0
+        start = self.config.warmup_bias_lr if group == "bias" and self.config.optimizer == "sgd" else 0.0
         return start + (target - start) * step / self.warmup_steps
 
     def step(self, epoch: int | None = None) -> None:
@@ -77,7 +77,7 @@ class WarmupSchedule(LRScheduler):
 
 
 def build_schedule(
-    optimizer: Optimizer, config: ScheduleConfig, *, steps_per_epoch: int, total_steps: int
+    optimizer: Optimizer, config: ModelConfig, *, steps_per_epoch: int, total_steps: int
 ) -> WarmupSchedule:
     """Build the schedule named in the configuration.
 

@@ -1,4 +1,4 @@
-"""Review: a resumed run is the run it resumes, weight for weight, wherever it was stopped."""
+"""A resumed run is the run it resumes, weight for weight, wherever it was stopped."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from yolo.core.errors import UsageError, YoloError
+from yolo.training.atomic_io import AtomicCheckpointIO
+from yolo.training.callbacks import YOLOCheckpoint
 from yolo.training.trainer_cli import make_cli, run_fit
 
 
@@ -80,7 +83,54 @@ def test_a_run_that_began_from_weights_of_another_class_count_resumes(tiny_data:
     more = {"model.weight_path": tmp_path / "w80.pt", "trainer.limit_train_batches": 1}
     assert run_fit(options(tiny_data, tmp_path, **more, **{"trainer.max_epochs": 1})) == 0
     last = tmp_path / "yolo" / "version_0" / "checkpoints" / "last.ckpt"
+    (tmp_path / "w80.pt").unlink()  # not needed any more: the checkpoint knows the width of the class branches
     assert run_fit([*options(tiny_data, tmp_path, **more, **{"trainer.max_epochs": 2}), f"--ckpt_path={last}"]) == 0
+
+
+def test_what_is_recorded_names_no_folder_of_the_run(whole: tuple[Path, dict], tiny_data: Path, tmp_path: Path) -> None:
+    last = whole[0] / "checkpoints" / "last.ckpt"
+    cli = make_cli([*options(tiny_data, tmp_path, **{"trainer.max_epochs": 4}), f"--ckpt_path={last}"])
+    assert cli.recorded.ckpt_path is None
+    assert cli.recorded.trainer.logger.init_args.get("version") is None
+    assert cli.recorded.trainer.logger.init_args.save_dir == str(tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(whole: tuple[Path, dict], tiny_data: Path, tmp_path: Path) -> None:
+    last = whole[0] / "checkpoints" / "last.ckpt"
+    with pytest.raises(UsageError, match=r"is a run of v9-t, but model\.model_config is v9-s"):
+        run_fit([*options(tiny_data, tmp_path, **{"model.model_config": "v9-s"}), f"--ckpt_path={last}"])
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "page.ckpt").write_bytes(b"<html>not found</html>")
+    with pytest.raises(YoloError, match=r"page\.ckpt"):
+        make_cli([f"--ckpt_path={tmp_path / 'page.ckpt'}", "--trainer.logger=false"])
+
+
+def test_a_moved_run_keeps_its_best_score(tmp_path: Path) -> None:
+    old, new = YOLOCheckpoint(), YOLOCheckpoint()
+    old.dirpath, new.dirpath = "/a/run/checkpoints", str(tmp_path / "checkpoints")
+    old.best_model_path, old.best_model_score = "/a/run/checkpoints/best.ckpt", torch.tensor(0.5)
+    old.best_k_models = {old.best_model_path: old.best_model_score}
+    new.load_state_dict(old.state_dict())
+    assert new.best_model_score == 0.5
+    assert new.best_model_path == str(tmp_path / "checkpoints" / "best.ckpt")
+    assert list(new.best_k_models) == [new.best_model_path]
+
+
+def test_a_kill_while_saving_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+
+    def stop(_: object, file: Path) -> None:
+        Path(file).write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_resumed_run_keeps_its_best_score(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

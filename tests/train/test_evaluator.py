@@ -1,4 +1,4 @@
-"""Review: a figure is about the images that were looked at."""
+"""A figure is about the images that were looked at."""
 
 from pathlib import Path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -34,7 +35,7 @@ def draw_showcase(checkpoint: Path, table: LabelTable, loader: ImageLoader, path
     pictures = [np.asarray(loader(table.path(int(i)))) for i in chosen]
     found = Predictor(checkpoint)(pictures)
     pairs = [
-        np.hstack([_tile(draw_detections(picture, truth, show_scores=False)), _tile(draw_detections(picture, guess))])
+        np.hstack([_drawn(picture, truth, show_scores=False), _drawn(picture, guess, show_scores=True)])
         for picture, truth, guess in zip(pictures, (_truth(table, int(i)) for i in chosen), found, strict=True)
     ]
     rows = [_side_by_side(pairs[i : i + 2]) for i in range(0, len(pairs), 2)]
@@ -50,14 +51,15 @@ def _truth(table: LabelTable, index: int) -> Detections:
     return Detections(targets.boxes, scores, targets.labels, table.class_names, size=table.size(index))
 
 
-def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _drawn(picture: NDArray[np.uint8], detections: Detections, *, show_scores: bool) -> NDArray[np.uint8]:
+    """Scale a picture to a tile first and draw then, so that labels are legible whatever its size."""
     height, width = picture.shape[:2]
     factor = TILE / max(height, width)
-    small = cv2.resize(
-        picture, (max(round(width * factor), 1), max(round(height * factor), 1)), interpolation=cv2.INTER_AREA
-    )
-    tile = np.full((small.shape[0] + GAP, TILE + GAP, 3), 255, np.uint8)
-    tile[: small.shape[0], : small.shape[1]] = small
+    size = max(round(width * factor), 1), max(round(height * factor), 1)
+    shown = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    scaled = replace(detections, boxes=detections.boxes * np.float32(factor), size=size)
+    tile = np.full((size[1] + GAP, TILE + GAP, 3), 255, np.uint8)
+    tile[: size[1], : size[0]] = draw_detections(shown, scaled, show_scores=show_scores)
     return tile
 
 

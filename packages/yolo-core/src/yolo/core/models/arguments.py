@@ -22,7 +22,7 @@ def bind_arguments(layer: LayerSpec, entry: BlockEntry) -> dict[str, Any]:
     Raises:
         SpecError: an unknown, missing or wrongly typed argument.
     """
-    init = entry.factory.__init__  # type: ignore[misc]
+    init = entry.factory.__init__  # type: ignore[misc]  # read, not called
     hints = typing.get_type_hints(init, include_extras=True)
     known = {
         name: parameter

@@ -47,7 +47,7 @@ class ClassWidth:
         if isinstance(value, ClassWidth):
             return value
         if _is_count(value):
-            return cls.fixed(value)  # type: ignore[arg-type]
+            return cls.fixed(value)  # type: ignore[arg-type]  # a count is an int
         if isinstance(value, Mapping) and set(value) == _KEYS and all(_is_count(n) for n in value.values()):
             return cls(per_class=value["per_class"], at_most=value["at_most"])
         raise UsageError(

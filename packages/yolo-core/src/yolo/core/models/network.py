@@ -73,7 +73,9 @@ class Network(nn.Module):
         for index, done in self._training if with_aux else self._inference:
             layer = self.plan.layers[index]
             sources = [maps[source] for source in layer.spec.sources]
-            maps[index] = self._modules[str(index)](sources if layer.entry.many else sources[0])  # type: ignore[misc]
+            block = self._modules[str(index)]
+            assert block is not None
+            maps[index] = block(sources if layer.entry.many else sources[0])
             del sources
             for source in done:
                 del maps[source]

@@ -86,7 +86,7 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply convolution, normalisation and activation."""
-        return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+        return self.act(self.bn(self.conv(x)))
 
 
 def folded(layer: Conv) -> nn.Conv2d:
@@ -134,4 +134,4 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool each channel."""
-        return self.pool(x)  # type: ignore[no-any-return]
+        return self.pool(x)

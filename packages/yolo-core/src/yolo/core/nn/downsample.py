@@ -28,7 +28,7 @@ class AConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Smooth, then stride."""
-        return self.conv(F.avg_pool2d(x, 2, 1))  # type: ignore[no-any-return]
+        return self.conv(F.avg_pool2d(x, 2, 1))
 
 
 @register_block("ADown")

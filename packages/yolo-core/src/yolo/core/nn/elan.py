@@ -29,7 +29,7 @@ class _Aggregation(nn.Module):
         """``[B, in, H, W]`` to ``[B, out, H, W]``."""
         stem: Tensor = self.conv1(x)
         second = self.conv2(stem.chunk(2, dim=1)[1])
-        return self.conv4(cat((stem, second, self.conv3(second)), dim=1))  # type: ignore[no-any-return]
+        return self.conv4(cat((stem, second, self.conv3(second)), dim=1))
 
 
 @register_block("ELAN")

@@ -71,7 +71,7 @@ class CBLinear(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """``[B, in, H, W]`` to views ``[B, out_i, H, W]``."""
-        return self.conv(x).split(self.out_channels, dim=1)  # type: ignore[no-any-return]
+        return self.conv(x).split(self.out_channels, dim=1)
 
 
 @register_block("CBFuse", many=True)

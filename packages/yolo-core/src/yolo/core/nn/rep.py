@@ -52,7 +52,7 @@ class RepConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, in, H, W]`` to ``[B, out, H/stride, W/stride]``."""
         # Batch normalisation does not need its output again for the gradient: the sum may overwrite it.
-        return self.act(self.conv1(x).add_(self.conv2(x)))  # type: ignore[no-any-return]
+        return self.act(self.conv1(x).add_(self.conv2(x)))
 
 
 def merged(layer: RepConv) -> nn.Conv2d:
@@ -103,4 +103,4 @@ class RepNCSP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Half of the width goes through the bottlenecks, half past them."""
-        return self.conv3(cat((self.bottleneck(self.conv1(x)), self.conv2(x)), dim=1))  # type: ignore[no-any-return]
+        return self.conv3(cat((self.bottleneck(self.conv1(x)), self.conv2(x)), dim=1))

@@ -30,4 +30,4 @@ class SPPELAN(nn.Module):
         maps = [self.conv1(x)]
         for _ in range(3):
             maps.append(F.max_pool2d(maps[-1], 5, 1, 2))
-        return self.conv5(cat(maps, dim=1))  # type: ignore[no-any-return]
+        return self.conv5(cat(maps, dim=1))

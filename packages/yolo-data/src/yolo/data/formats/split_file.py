@@ -65,7 +65,7 @@ def read_list(path: Path, *, folders: Sequence[Path], report: Report) -> list[st
 def _find(line: str, bases: list[str], index: _Index, where: str) -> str:
     for text in dict.fromkeys((line, line.strip())):  # as it stands first: a name may begin with a space
         for base in bases:
-            candidate = os.path.normpath(os.path.join(base, text))  # noqa: PTH118  # hot, and keeps odd names
+            candidate = os.path.normpath(os.path.join(base, text))  # noqa: PTH118  # as above  # hot, and keeps odd names
             if os.path.isfile(candidate):  # noqa: PTH113  # hot
                 return candidate
     name = line.strip()
@@ -77,5 +77,5 @@ def _find(line: str, bases: list[str], index: _Index, where: str) -> str:
             raise YoloError(f"{where}: {excerpt(name)} fits {len(hits)} images; write its folder too")
     if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         raise YoloError(f"{where}: {excerpt(name)} is not the name of an image that exists")
-    tried = ", ".join(show(os.path.normpath(os.path.join(base, name))) for base in bases[:3])  # noqa: PTH118
+    tried = ", ".join(show(os.path.normpath(os.path.join(base, name))) for base in bases[:3])  # noqa: PTH118  # as above
     raise YoloError(f"{where}: no image {excerpt(name)}; tried {tried}")

@@ -106,7 +106,7 @@ def label_path(image: str, folders: Sequence[Path], label_folder: Path | None) -
         for folder in folders:
             if stem.startswith(f"{folder}{os.sep}"):
                 return f"{label_folder}{stem[len(str(folder)) :]}"
-        return f"{label_folder}{os.sep}{os.path.basename(stem)}"  # noqa: PTH119
+        return f"{label_folder}{os.sep}{os.path.basename(stem)}"  # noqa: PTH119  # hot
     before, found, after = stem.rpartition(f"{os.sep}images{os.sep}")
     return f"{before}{os.sep}labels{os.sep}{after}" if found else stem
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime  # type: ignore[import-untyped]  # ships no types
 import torch
 from onnx.external_data_helper import uses_external_data
 
@@ -81,7 +81,7 @@ def _trace(module: DeployModule, path: Path, opset: int, *, dynamic_batch: bool)
 
 
 def _simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnxslim  # type: ignore[import-untyped]
+    import onnxslim  # type: ignore[import-untyped]  # ships no types
 
     slim = onnxslim.slim(model)
     if not isinstance(slim, onnx.ModelProto):

@@ -64,7 +64,7 @@ def devices() -> list[Finding]:
     section = "Devices"
     try:
         import torch
-    except Exception as error:
+    except Exception as error:  # a broken torch fails in many ways, and this reports them
         return [Finding(section, "torch", f"{type(error).__name__}: {error}", "failed", "Reinstall torch.")]
     found = [Finding(section, "cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")]
     if torch.cuda.is_available():

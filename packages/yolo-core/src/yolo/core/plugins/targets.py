@@ -34,7 +34,7 @@ def load_target(target: str) -> Any:
         raise YoloError(f"'{target}' is not of the form 'package.module:attribute'.")
     try:
         return import_target(target)
-    except Exception as error:
+    except Exception as error:  # foreign code may raise anything while it is imported
         raise YoloError(f"'{target}' cannot be imported: {one_line(error)}") from error
 
 

@@ -65,7 +65,7 @@ def read_list(path: Path, *, folders: Sequence[Path], report: Report) -> list[st
 def _find(line: str, bases: list[str], index: _Index, where: str) -> str:
     for text in dict.fromkeys((line, line.strip())):  # as it stands first: a name may begin with a space
         for base in bases:
-            candidate = os.path.normpath(os.path.join(base, text))  # noqa: PTH118  # as above  # hot, and keeps odd names
+            candidate = os.path.normpath(os.path.join(base, text))  # noqa: PTH118  # hot, and keeps odd names
             if os.path.isfile(candidate):  # noqa: PTH113  # hot
                 return candidate
     name = line.strip()

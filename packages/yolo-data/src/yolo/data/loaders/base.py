@@ -49,7 +49,7 @@ class ImageLoader(ABC):
             value = self(path)
         except YoloError:
             raise
-        except Exception as error:
+        except Exception as error:  # a loader is foreign code and may raise anything
             raise YoloError(f"{path}: {type(self).__name__} cannot load it: {type(error).__name__}: {error}") from error
         if isinstance(value, Image.Image):
             value = to_rgb(value, name=path)

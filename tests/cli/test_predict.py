@@ -16,8 +16,8 @@ from PIL import Image
 
 from yolo.core.images import read_image
 from yolo.core.models.build import build_model
-from yolo.core.models.bundle import BUNDLE_KEY, ModelBundle
 from yolo.core.models.spec import parse_spec
+from yolo.core.weights.bundle import BUNDLE_KEY, ModelBundle
 
 Run = Callable[..., Any]
 NAMES = ("RBC", "WBC", "Platelets")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from yolo.core import Predictor, load_model
 from yolo.core.models.build import build_model
-from yolo.core.models.bundle import BUNDLE_KEY, ModelBundle, read_checkpoint
+from yolo.core.models.fuse import fuse
 from yolo.core.models.spec import parse_spec
-from yolo.core.models.weight_file import WeightsError, WeightsWarning
+from yolo.core.weights.bundle import BUNDLE_KEY, ModelBundle, read_checkpoint, stored_bundle
+from yolo.core.weights.file import WeightsError, WeightsWarning
 
 CUSTOM = {
     "name": "pocket",
@@ -98,6 +102,35 @@ def test_damaged_entries_are_named(bundle, tmp_path, changes, words):
     path = save(tmp_path / "odd.ckpt", bundle, **changes)
     with pytest.raises(WeightsError, match=rf"odd\.ckpt.*{words}"):
         load_model(path)
+
+
+def test_fused_weights_build_a_fused_network(bundle, network):
+    fused = fuse(network)
+    small = ModelBundle(bundle.architecture, fused.state_dict(), NAMES, (96, 64))
+    assert small.fused and not bundle.fused
+    built = small.build()
+    assert not built.training and not built.has_auxiliary
+    assert all(torch.equal(a, b) for a, b in zip(built.state_dict().values(), fused.state_dict().values(), strict=True))
+    images = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        assert torch.equal(built(images).main.cls[0], fused(images).main.cls[0])
+
+
+def test_a_safetensors_file_with_a_description_is_whole(bundle, tmp_path):
+    path = tmp_path / "best.safetensors"
+    tensors = {key: value.contiguous() for key, value in bundle.state_dict.items()}
+    save_file(tensors, path, metadata={"yolo": json.dumps(bundle.header())})
+    read = stored_bundle(path)
+    assert read.header() == bundle.header() and read.spec() == bundle.spec()
+    assert load_model(path).spec.name == "pocket" and read_checkpoint(path).class_names == NAMES
+    save_file(tensors, path)
+    assert stored_bundle(path) is None
+
+
+def test_a_checkpoint_of_an_earlier_version_needs_no_extras(bundle, tmp_path):
+    old = {key: value for key, value in bundle.to_dict().items() if key not in ("extra", "class_width")}
+    torch.save({BUNDLE_KEY: old}, tmp_path / "old.ckpt")
+    assert read_checkpoint(tmp_path / "old.ckpt").extra == {} and Predictor(tmp_path / "old.ckpt").class_names == NAMES
 
 
 def test_a_wrong_tensor_is_named(bundle):

@@ -14,9 +14,9 @@ from yolo.core import Detections, Predictor
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.images import ImageError
 from yolo.core.models.build import build_model
-from yolo.core.models.bundle import ModelBundle
 from yolo.core.models.spec import parse_spec
 from yolo.core.outputs import BranchOutput, HeadOutput
+from yolo.core.weights.bundle import ModelBundle
 
 STRIDE = 8
 POCKET = {

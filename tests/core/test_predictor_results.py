@@ -118,7 +118,7 @@ def test_light_modules_import_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("name", ["yolo.core.predictor", "yolo.core.models.load", "yolo.core.image_size"])
+@pytest.mark.parametrize("name", ["yolo.core.predictor", "yolo.core.weights.load", "yolo.core.image_size"])
 def test_the_examples_in_the_documentation_run(name):
     __import__(name)
     result = doctest.testmod(sys.modules[name])

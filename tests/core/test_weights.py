@@ -6,15 +6,18 @@ import warnings
 
 import pytest
 import torch
+import yaml
 
 from yolo.core import load_model
 from yolo.core.errors import UsageError
 from yolo.core.models.build import build_model
-from yolo.core.models.identify import class_branch, closest_model
-from yolo.core.models.load import adopt_class_width, load_bundle
+from yolo.core.models.fuse import fuse
 from yolo.core.models.spec import load_spec, zoo_names
-from yolo.core.models.weight_file import WeightsError
-from yolo.core.models.weights import load_weights
+from yolo.core.weights.coco import coco_names
+from yolo.core.weights.file import WeightsError
+from yolo.core.weights.identify import class_branch, closest_model
+from yolo.core.weights.load import adopt_class_width, load_bundle
+from yolo.core.weights.transfer import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,55 @@ def test_every_published_network_recognises_itself(name):
     with torch.device("meta"):
         state = build_model(name, 7).state_dict()
     match = closest_model(state)
-    assert (match.name, match.share) == (name, 1.0)
+    assert (match.name, match.share) == (name.replace("gelan", "v9"), 1.0), (
+        "of equal networks, the one that trains well"
+    )
+
+
+@pytest.mark.parametrize("name", ["v9-t", "v7"])
+def test_fused_weights_are_recognised(name):
+    with torch.device("meta"):
+        state = fuse(build_model(name, 7)).state_dict()
+    assert (closest_model(state).name, closest_model(state).share) == (name, 1.0)
+
+
+def test_a_head_with_anchors_tells_its_classes():
+    with torch.device("meta"):
+        state = build_model("v7", 7).state_dict()
+    branch = class_branch(state)
+    assert branch is not None and (branch.num_classes, branch.width, branch.first) == (7, 0, 256)
+    assert adopt_class_width(load_spec("v7"), branch, num_classes=3) == load_spec("v7")
+    two = class_branch(
+        {"5.heads.0.head_conv.weight": torch.zeros(14, 8, 1, 1), "5.heads.0.head_conv.bias": torch.zeros(14)}, anchors=2
+    )
+    assert two is not None and two.num_classes == 2
+    assert (
+        class_branch(
+            {"5.heads.0.head_conv.weight": torch.zeros(14, 8, 1, 1), "5.heads.0.head_conv.bias": torch.zeros(14)}
+        )
+        is None
+    )
+
+
+def test_eighty_unnamed_classes_of_a_published_network_are_cocos(tiny, tmp_path, caplog):
+    torch.save(without_auxiliary(tiny), tmp_path / "t.pt")
+    with caplog.at_level("INFO", logger="yolo"):
+        bundle = load_bundle(tmp_path / "t.pt")
+    assert bundle.class_names == coco_names() and bundle.extra["class_names_known"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 't.pt'} names no classes; its 80 are taken to be COCO's"
+    ]
+    torch.save(build_model("v9-t", 7).state_dict(), tmp_path / "seven.pt")
+    bundle = load_bundle(tmp_path / "seven.pt")
+    assert bundle.class_names == tuple("0123456") and not bundle.extra["class_names_known"]
+
+
+def test_eighty_classes_of_a_custom_network_are_anything(tmp_path):
+    body = load_spec("gelan-t").to_dict()
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**body, "name": "mine"}, sort_keys=False))
+    torch.save(build_model(tmp_path / "mine.yaml").state_dict(), tmp_path / "m.pt")
+    bundle = load_bundle(tmp_path / "m.pt", model=tmp_path / "mine.yaml")
+    assert bundle.class_names[:2] == ("0", "1") and bundle.build().spec.name == "mine"
 
 
 def test_a_name_gives_a_fresh_network():

@@ -42,7 +42,7 @@ def plain(checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def network(checkpoint):
-    from yolo.core.models.load import load_model
+    from yolo.core.weights.load import load_model
 
     return load_model(checkpoint)
 
@@ -52,7 +52,7 @@ def fake_backend(plain, network, monkeypatch):
     """Replace all slow work by a copy of the plain file that `change(model)` has been at; returns the requests."""
     import onnx
 
-    from yolo.core.models.bundle import ModelBundle
+    from yolo.core.weights.bundle import ModelBundle
     from yolo.export import exporter
     from yolo.export.backends.onnx import OnnxBackend
 

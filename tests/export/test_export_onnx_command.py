@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from yolo.cli.main import main
-from yolo.core.models.bundle import read_checkpoint
 from yolo.core.plugins import ExportBackendSpec, registry
+from yolo.core.weights.bundle import read_checkpoint
 from yolo.export import ExportOptions
 
 ROOT = Path(__file__).parents[2]

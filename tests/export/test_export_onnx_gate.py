@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from yolo.core.models.load import load_model
+from yolo.core.weights.load import load_model
 from yolo.export import export_model
 from yolo.export.backends.base import ExportError
 from yolo.export.manifest import sha256

@@ -22,7 +22,7 @@ OWN = {
     "yolo_rain": ["yolo_rain/"],
 }
 TRAINING = {"fit", "validate"}
-SHELL = {"plugins", "doctor"}
+SHELL = {"plugins", "doctor", "models", "checkpoint"}
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +137,28 @@ def test_yolo_export_with_onnx_alone(uv, wheels, tmp_path):
         assert not _has(bin_folder, module, tmp_path), module
     for command in sorted(commands):
         assert _run(bin_folder / "yolo", command, "--help", cwd=tmp_path).stdout
+
+
+@pytest.mark.slow
+def test_a_trained_checkpoint_predicts_where_only_core_and_cli_are(uv, wheels, tmp_path):
+    """Train here, predict in an environment that cannot train: the file alone is enough."""
+    from yolo.data.synthetic import ensure_synthetic
+
+    data = ensure_synthetic(tmp_path / "data", train=8, val=4, image_size=96)
+    fit = ["fit", "--config", "debug", f"--data.root={data}", "--data.format=yolo", "--data.image_size=96"]
+    _run(Path(sys.executable).with_name("yolo"), *fit, "--trainer.max_epochs=1", cwd=tmp_path)
+    checkpoint = tmp_path / "runs/yolo/version_0/checkpoints/last.ckpt"
+
+    bin_folder = _installed(uv, wheels, tmp_path, "yolo-cli")
+    assert _commands(bin_folder, tmp_path) == SHELL | {"predict"}
+    for module in ("lightning", "yolo.data", "yolo.training", "yolo.export", "onnx"):
+        assert not _has(bin_folder, module, tmp_path), module
+    shutil.move(checkpoint, tmp_path / "model.ckpt")
+    shutil.rmtree(tmp_path / "runs")
+    pictures = next(path for path in data.rglob("val") if path.is_dir() and "images" in path.parts)
+    options = ["--checkpoint", "model.ckpt", "--source", pictures, "--output", "out", "--conf", "0.0001"]
+    _run(bin_folder / "yolo", "predict", *options, cwd=tmp_path)
+    found = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert len(found["images"] if isinstance(found, dict) else found) == 4
+    shown = _run(bin_folder / "yolo", "checkpoint", "show", "model.ckpt", cwd=tmp_path).stdout
+    assert "v9-t" in shown and "96x96" in shown

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from yolo.core import load_model
-from yolo.core.models.bundle import read_checkpoint
+from yolo.core.weights.bundle import read_checkpoint
 from yolo.training.callbacks import EMACallback, YOLOCheckpoint
 from yolo.training.datamodule import YOLODataModule
 from yolo.training.module import YOLOModule

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, Trainer
 
 from yolo.core.errors import UsageError
 from yolo.core.models import build_model
-from yolo.core.models.bundle import read_checkpoint
 from yolo.core.models.spec import load_spec
+from yolo.core.weights.bundle import read_checkpoint
 from yolo.training.callbacks import EvalDashboardCallback, RunRecord
 from yolo.training.datamodule import YOLODataModule
 from yolo.training.module import YOLOModule

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from yolo.core.version import __version__
 
 if TYPE_CHECKING:
-    from yolo.core.models.load import load_model
     from yolo.core.predictor import Predictor
     from yolo.core.results import Detections
+    from yolo.core.weights.load import load_model
 
 __all__ = ["Detections", "Predictor", "__version__", "load_model"]
 
 _LAZY = {
     "Detections": "yolo.core.results",
     "Predictor": "yolo.core.predictor",
-    "load_model": "yolo.core.models.load",
+    "load_model": "yolo.core.weights.load",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,12 @@ from yolo.core.outputs import BranchOutput
 
 @dataclass(frozen=True)
 class Flat:
-    """Raw predictions with all scales in one list (anchors by scale, then row by row).
+    """Raw predictions with all maps in one list (anchors by map, then row by row).
 
     Attributes:
         cls: ``[B, A, C]`` class logits.
-        dist: ``[B, A, 4, bins]`` logits of the distance bins, sides left, top, right, bottom.
+        dist: ``[B, A, 4, bins]`` logits of the distance bins, sides left, top, right, bottom; of a head with anchor
+            boxes ``[B, A, 4, 1]``, logits of centre x, centre y, width and height.
     """
 
     cls: Tensor
@@ -38,12 +40,12 @@ class Decoded:
 
 
 def branch_shapes(branch: BranchOutput) -> list[tuple[int, int]]:
-    """Height and width in cells of every scale."""
+    """Height and width in cells of every map."""
     return [(int(scale.shape[-2]), int(scale.shape[-1])) for scale in branch.cls]
 
 
 def flatten(branch: BranchOutput) -> Flat:
-    """Join the scales of a branch; copies, keeps type and gradient."""
+    """Join the maps of a branch; copies, keeps type and gradient."""
     cls = torch.cat([scale.flatten(2) for scale in branch.cls], dim=2)
     dist = torch.cat([scale.flatten(2) for scale in branch.dist], dim=2)
     return Flat(cls.transpose(1, 2), _by_side(dist).permute(0, 3, 1, 2))
@@ -71,8 +73,41 @@ def expected_distances(logits: Tensor, *, dim: int = -1) -> Tensor:
     return (logits.softmax(dim) * bins.view(shape)).sum(dim)
 
 
+def anchor_boxes(logits: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes from anchor boxes, in the form of the published YOLOv7 (arXiv:2207.02696).
+
+    The centre lies at most one cell from the middle of the cell, ``centre + (2 sigmoid - 1) * stride``; the sides are
+    up to four times the anchor's, ``(2 sigmoid)^2 * anchor``.
+
+    Args:
+        logits: ``[..., 4, A]`` of centre x, centre y, width and height.
+        centers: ``[2, A]`` x, y of the middles of the cells, in any unit.
+        strides: ``[A]`` sides of the cells, in that unit.
+        anchors: ``[2, A]`` width, height of the anchor boxes, in that unit.
+
+    Returns:
+        ``[..., 4, A]`` x1, y1, x2, y2 in that unit.
+    """
+    twice = 2 * logits.sigmoid()
+    middle = centers + (twice[..., :2, :] - 1) * strides
+    half = twice[..., 2:, :].square() * (anchors / 2)
+    return torch.cat((middle - half, middle + half), dim=-2)
+
+
+def spread_anchors(anchors: Sequence[tuple[float, float]], shapes: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
+    """Anchor box of every prediction: ``[2, A]`` width, height in pixels, with the device and type of ``like``.
+
+    Args:
+        anchors: (width, height) per map.
+        shapes: (height, width) of the maps in cells.
+        like: any tensor.
+    """
+    sizes = like.new_tensor(anchors).unbind()  # one copy to the device
+    return torch.cat([size[:, None].expand(2, h * w) for size, (h, w) in zip(sizes, shapes, strict=True)], dim=1)
+
+
 def decode_boxes(branch: BranchOutput) -> Tensor:
-    """Boxes of all anchors: each side is its expected distance from the anchor point.
+    """Boxes of all anchors: each side is its expected distance from the anchor point, or see :func:`anchor_boxes`.
 
     Args:
         branch: raw predictions.
@@ -82,7 +117,11 @@ def decode_boxes(branch: BranchOutput) -> Tensor:
         first: that is the order of the raw predictions, so nothing is copied.
     """
     dtype = torch.promote_types(branch.dist[0].dtype, torch.float32)
-    grid = make_grid(branch_shapes(branch), branch.strides, branch.dist[0].device, dtype)
+    shapes = branch_shapes(branch)
+    grid = make_grid(shapes, branch.strides, branch.dist[0].device, dtype)
+    if branch.anchors is not None:
+        logits = torch.cat([scale.flatten(2).to(dtype) for scale in branch.dist], dim=2)
+        return anchor_boxes(logits, grid.centers.t(), grid.strides, spread_anchors(branch.anchors, shapes, logits))
     sides = torch.cat([expected_distances(_by_side(scale.to(dtype).flatten(2)), dim=2) for scale in branch.dist], dim=2)
     centers, strides = grid.centers.t(), grid.strides
     return torch.cat((centers - sides[:, :2] * strides, centers + sides[:, 2:] * strides), dim=1)
@@ -95,7 +134,7 @@ def decode(branch: BranchOutput) -> Decoded:
         branch: raw predictions of any floating type.
 
     Returns:
-        Boxes in pixels of the network's input and class probabilities, anchors by scale, then row by row.
+        Boxes in pixels of the network's input and class probabilities, anchors by map, then row by row.
     """
     cls = torch.cat([scale.flatten(2) for scale in branch.cls], dim=2)
     cls = cls.to(torch.promote_types(cls.dtype, torch.float32))

@@ -17,12 +17,12 @@ from yolo.core.device import pick_device
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.image_size import DEFAULT_SIZE, check_image_size
 from yolo.core.letterbox import LetterboxGeometry, letterbox, undo_letterbox
-from yolo.core.models.bundle import ModelBundle
 from yolo.core.models.fuse import fuse
-from yolo.core.models.load import load_bundle
 from yolo.core.models.network import Network
 from yolo.core.results import Detections
 from yolo.core.sources import Picture, Source, iter_items, read_item
+from yolo.core.weights.bundle import ModelBundle
+from yolo.core.weights.load import load_bundle
 
 _BATCH_ON_CPU = 1  # a larger one is no faster there, and takes more memory
 _BATCH_ELSEWHERE = 8

@@ -13,12 +13,12 @@ from typing import Any
 from yolo.core.errors import UsageError
 from yolo.core.files import write_atomically
 from yolo.core.image_size import check_image_size
-from yolo.core.models.load import load_bundle
 from yolo.core.plugins import ExportBackendSpec, registry
+from yolo.core.weights.load import load_bundle
 from yolo.export.backends.base import Backend, ExportError, ExportOptions, ExportRequest
 from yolo.export.graph.deploy import DeployModule
 from yolo.export.manifest import build_manifest, manifest_bytes, manifest_path, sha256
-from yolo.export.metadata import Metadata
+from yolo.export.metadata import ANCHOR_BOX_OUTPUT, OUTPUT, Metadata
 from yolo.export.samples import draw_samples
 from yolo.export.verify import ParityReport, Tolerances, check_parity, tolerances_for
 
@@ -85,6 +85,7 @@ def export_model(
         strides=network.strides,
         architecture=network.spec.name,
         checkpoint_sha256=sha256(source),
+        output=OUTPUT if network.plan.maps(network.plan.main)[1] is None else ANCHOR_BOX_OUTPUT,
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,20 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-PREPROCESSING: dict[str, Any] = {
-    "resize": "letterbox",
-    "letterbox": {
-        "scale": "min(width / image width, height / image height)",
-        "content": "floor(side * scale) in integer arithmetic, at least 1 pixel; the fitted side is exact",
-        "interpolation": "bilinear, OpenCV INTER_LINEAR, no antialias",
-        "position": "centred; left and top border are half of the rest, rounded down",
-        "fill": [114, 114, 114],
-    },
-    "color": "RGB",
-    "layout": "NCHW",
-    "dtype": "float32",
-    "divide_by": 255,
-}
+from yolo.core.preprocessing import PREPROCESSING
+
 OUTPUT: dict[str, Any] = {
     "layout": "[batch, 4 + classes, anchors]",
     "boxes": "rows 0-3: centre x, centre y, width, height in pixels of the input",
@@ -28,6 +16,11 @@ OUTPUT: dict[str, Any] = {
     "anchors": "by stride, fine to coarse, then row by row",
     "nms": False,
 }
+ANCHOR_BOX_OUTPUT: dict[str, Any] = {
+    **OUTPUT,
+    "anchors": "by stride, fine to coarse, then by anchor box, then row by row",
+}
+"""Of a network with anchor boxes (YOLOv7)."""
 INPUT_NAME = "images"
 OUTPUT_NAME = "output0"
 

@@ -15,17 +15,25 @@ class NetworkConfig:
     """Which network is trained, from which weights.
 
     Args:
-        model_config: a network of the zoo (``v9-t``, ``v9-s``, ``v9-m``, ``v9-c``, ``v9-e``) or the path of a
-            layer list.
+        model_config: a published network (``v9-t`` to ``v9-e``, ``gelan-t`` to ``gelan-e``, ``rd-9c``, ``v7``; see
+            ``yolo models``) or the path of a layer list.
         num_classes: number of classes; taken from the data when not given, and has to agree with it.
         image_size: side, or [width, height], in pixels; the same setting as data.image_size.
-        weight_path: weights to start from: a .ckpt, .pt, .pth or .safetensors file; null trains from scratch.
+        weight_path: weights to start from: a checkpoint of ours, a state dict, an official file or safetensors (.ckpt,
+            .pt, .pth, .safetensors); true fetches the published weights of model_config; null trains from scratch.
+        transfer_classes: let a class of the data start from the weights of the class of the same name in weight_path,
+            wherever it stands there; false copies class layers in order if the numbers agree, else starts them fresh.
+        force_weights: go on even if less than half of the parameters are in weight_path.
+        verbose_weights: name every tensor in the table of what weight_path was good for.
     """
 
     model_config: str = "v9-c"
     num_classes: int | None = None
     image_size: int | list[int] | None = None
-    weight_path: str | None = None
+    weight_path: bool | str | None = None
+    transfer_classes: bool = True
+    force_weights: bool = False
+    verbose_weights: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

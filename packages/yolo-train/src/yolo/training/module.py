@@ -18,7 +18,7 @@ from yolo.training.datamodule import YOLODataModule
 from yolo.training.metrics import Evaluation, Evaluator, Protocol
 from yolo.training.metrics.detect import detect
 from yolo.training.optim import build_optimizer
-from yolo.training.pretrained import resumed_spec, start_from
+from yolo.training.pretrained import resumed_spec, start_from, weight_file
 from yolo.training.schedulers import build_schedule
 
 
@@ -64,7 +64,14 @@ class YOLOModule(LightningModule):
             self.model = build_model(spec, len(data.class_names), image_size=data.image_size)
         elif self.config.weight_path:
             self.model = start_from(
-                self.config.weight_path, spec, num_classes=len(data.class_names), image_size=data.image_size
+                weight_file(self.config.weight_path, self.config.model_config),
+                spec,
+                num_classes=len(data.class_names),
+                image_size=data.image_size,
+                class_names=data.class_names,
+                by_name=self.config.transfer_classes,
+                force=self.config.force_weights,
+                verbose=self.config.verbose_weights,
             )
         else:
             self.model = build_model(spec, len(data.class_names), image_size=data.image_size)

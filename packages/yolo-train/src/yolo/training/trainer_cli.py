@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from yolo.core.errors import UsageError
-from yolo.core.models.bundle import read_checkpoint
+from yolo.core.weights.bundle import read_checkpoint
 from yolo.training.atomic_io import AtomicCheckpointIO
 from yolo.training.callback_list import NAMED_CALLBACKS, merge_callbacks, settle_listed
 from yolo.training.configs import expand_config_names

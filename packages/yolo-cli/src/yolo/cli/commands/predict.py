@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from yolo.core.errors import UsageError, YoloError
 
 from ..output import is_terminal, note, track
+from ..plain_warnings import warnings_as_notes
 
 if TYPE_CHECKING:
     from yolo.core.predictor import Predictor
@@ -106,7 +104,7 @@ def predict(
         raise UsageError(f"--source {str(source)!r} does not exist; give an image or a folder")
     files = [item for item in iter_items(source) if isinstance(item, Path)]
     names = read_class_names(class_names) if class_names else None
-    with _warnings_as_notes():
+    with warnings_as_notes():
         from yolo.core.predictor import Predictor
 
         predictor = Predictor(
@@ -161,16 +159,3 @@ def _predict_all(predictor: Predictor, files: list[Path], writer: PredictOutput,
 def _printable(name: str) -> str:
     """A file name that holds a line break or is not text would break the output."""
     return name if name.isprintable() else ascii(name)
-
-
-@contextmanager
-def _warnings_as_notes() -> Iterator[None]:
-    """Show what the libraries warn about as one plain line each, without source code."""
-
-    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        note(f"Warning: {message}")
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        warnings.filterwarnings("always", module="yolo")
-        yield

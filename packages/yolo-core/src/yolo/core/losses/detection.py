@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from yolo.core.assign import Assignment, TaskAlignedAssigner
 from yolo.core.boxes.cells import dense_cells, gather_cells, memory_index
 from yolo.core.boxes.grid import make_grid
-from yolo.core.decode import branch_shapes, decode_boxes
+from yolo.core.decode import anchor_boxes, branch_shapes, decode_boxes, spread_anchors
 from yolo.core.losses.box import ciou_loss
 from yolo.core.losses.cls import BinaryCrossEntropy, ClassLoss, Varifocal, class_loss_sum
 from yolo.core.losses.config import LossConfig
@@ -39,8 +39,10 @@ class DetectionLoss:
     """Loss of the published YOLOv9 (arXiv:2402.13616), with the gains and rules of a :class:`LossConfig`.
 
     Each term is a sum weighted by the soft scores and divided by their total (at least 1) in the batch; class losses
-    are summed over all anchors and classes. The branches are assigned separately. A plain callable without parameters
-    or state. Always float32, also under autocast; float64 for float64 predictions.
+    are summed over all anchors and classes. The branches are assigned separately. A head with anchor boxes (YOLOv7)
+    learns by the same assignment and the same terms, from its joint class logits; its distance term is 0.
+
+    A plain callable without parameters or state. Always float32, also under autocast; float64 for float64 predictions.
     """
 
     def __init__(self, config: LossConfig | None = None) -> None:
@@ -80,7 +82,10 @@ class DetectionLoss:
     def branch_terms(
         self, branch: BranchOutput, boxes: Tensor, labels: Tensor, image_index: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Box, class and distance terms of one branch without gains: three scalars with gradients."""
+        """Box, class and distance terms of one branch without gains: three scalars with gradients.
+
+        The distance term of a branch with anchor boxes is a constant 0.
+        """
         found = self.assign(branch, boxes, labels, image_index)
         normaliser = found.score.sum().clamp(min=1)
         levels = _by_level(branch, found)
@@ -99,6 +104,11 @@ class DetectionLoss:
         grid = make_grid(branch_shapes(branch), branch.strides, boxes.device, logits.dtype)
         stride = grid.strides[anchor][:, None]
         centre, goal = grid.centers[anchor] / stride, boxes[target].to(logits.dtype) / stride
+        if branch.anchors is not None:
+            anchor_box = spread_anchors(branch.anchors, branch_shapes(branch), logits)[:, anchor] / stride.t()
+            predicted = anchor_boxes(logits.t(), centre.t(), torch.ones_like(stride.t()), anchor_box).t()
+            box_term = (ciou_loss(predicted, goal) * score).sum()
+            return box_term / normaliser, cls_term / normaliser, box_term.new_zeros(())
 
         log_p = logits.view(len(logits), 4, logits.shape[1] // 4).log_softmax(dim=-1)
         bins = torch.arange(log_p.shape[2], dtype=logits.dtype, device=logits.device)
@@ -115,7 +125,7 @@ class DetectionLoss:
         # In parts: the softmax of a whole batch would be as large as the predictions.
         step = 4 if boxes.device.type == "cpu" else 16
         parts = zip(*(torch.split(scale, step) for scale in branch.dist), strict=True)
-        predicted = torch.cat([decode_boxes(BranchOutput(branch.cls, part, branch.strides)) for part in parts])
+        predicted = torch.cat([decode_boxes(replace(branch, dist=part)) for part in parts])
         return self.assigner(branch.cls, predicted, branch.strides, boxes, labels, image_index)
 
 

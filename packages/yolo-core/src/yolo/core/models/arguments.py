@@ -31,7 +31,9 @@ def bind_arguments(layer: LayerSpec, entry: BlockEntry) -> dict[str, Any]:
     }
     for name in layer.args:
         if name in SUPPLIED:
-            raise layer.error(f"argument {name!r} follows from the sources and the number of classes; leave it away")
+            raise layer.error(
+                f"argument {name!r} follows from the rest of the file and the number of classes; leave it away"
+            )
         if name not in known:
             raise layer.error(unknown_name("argument", str(name), known))
     bound: dict[str, Any] = {}

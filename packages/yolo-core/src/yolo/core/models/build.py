@@ -50,7 +50,9 @@ def initialise_biases(network: Network, image_size: tuple[int, int]) -> None:
     """Set the biases of the last layers of all heads for a calm start; never to be called on loaded weights.
 
     Box logits start at 1. Class probabilities start at 5 objects per image spread evenly over cells and classes (the
-    prior of RetinaNet, arXiv:1708.02002 section 4.1): bias = ``ln(5 / classes / cells of the scale)``.
+    prior of RetinaNet, arXiv:1708.02002 section 4.1): bias = ``ln(5 / classes / cells of the scale)``. In heads with
+    anchor boxes, box logits start at 0 (the anchor boxes), objectness at the same 5 objects spread over cells and
+    anchor boxes of the scale, ``ln(5 / cells / anchors per cell)``, and classes at ``ln(1 / classes)``.
 
     Args:
         network: changed in place.
@@ -64,9 +66,7 @@ def initialise_biases(network: Network, image_size: tuple[int, int]) -> None:
         raise UsageError(f"image size {width}x{height}: both sides must be positive")
     for head in network.modules():
         if isinstance(head, MultiheadDetection):
-            head.initialise_biases(
-                [PRIOR_OBJECTS / network.num_classes * stride**2 / (width * height) for stride in network.strides]
-            )
+            head.initialise_biases([PRIOR_OBJECTS * stride**2 / (width * height) for stride in network.strides])
 
 
 def _build_layer(layer: PlannedLayer) -> nn.Module:

@@ -69,6 +69,7 @@ class ModelSpec:
         class_width: width of the class branches.
         reg_max: bins per side of a box.
         strides: what the file says about the strides of the heads; the graph must agree.
+        anchors: (width, height) in pixels of the anchor boxes of each scale, for heads that have them.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ModelSpec:
     class_width: ClassWidth = PUBLISHED_WIDTH
     reg_max: int = 16
     strides: tuple[int, ...] | None = None
+    anchors: tuple[tuple[tuple[float, float], ...], ...] | None = None
 
     def __iter__(self) -> Iterator[LayerSpec]:
         return iter(self.layers)
@@ -100,6 +102,8 @@ class ModelSpec:
         anchor: dict[str, Any] = {"reg_max": self.reg_max}
         if self.strides is not None:
             anchor["strides"] = list(self.strides)
+        if self.anchors is not None:
+            anchor["anchor"] = [[side for box in scale for side in box] for scale in self.anchors]
         plain: dict[str, Any] = {"name": self.name, "class_width": self.class_width.to_plain(), "anchor": anchor}
         for layer in self.layers:
             plain.setdefault(layer.section, []).append(layer.to_item())

@@ -79,11 +79,13 @@ class Network(nn.Module):
             del sources
             for source in done:
                 del maps[source]
-        auxiliary = self._branch(maps[self.plan.aux]) if with_aux and self.plan.aux is not None else None
-        return HeadOutput(self._branch(maps[self.plan.main]), auxiliary)
+        auxiliary = self._branch(self.plan.aux, maps) if with_aux and self.plan.aux is not None else None
+        return HeadOutput(self._branch(self.plan.main, maps), auxiliary)
 
-    def _branch(self, output: tuple[tuple[Tensor, ...], tuple[Tensor, ...]]) -> BranchOutput:
-        return BranchOutput(cls=output[0], dist=output[1], strides=self.strides)
+    def _branch(self, head: int, maps: dict[int, Any]) -> BranchOutput:
+        cls, dist = maps[head]
+        strides, anchors = self.plan.maps(head)
+        return BranchOutput(cls=cls, dist=dist, strides=strides, anchors=anchors)
 
     def extra_repr(self) -> str:
         """Name and number of classes, for ``print``."""

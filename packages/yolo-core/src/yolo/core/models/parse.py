@@ -44,13 +44,14 @@ def parse_spec(
     name = mapping.get("name", where)
     if not isinstance(name, str):
         raise SpecError(f"{where}: name: must be text, not {_kind(name)}")
-    reg_max, strides = _anchor(mapping.get("anchor") or {}, where)
+    reg_max, strides, anchors = _anchor(mapping.get("anchor") or {}, where)
     return ModelSpec(
         name=name,
         layers=_Parser(where, lines or {}).layers(sections),
         class_width=_class_width(mapping, where),
         reg_max=reg_max,
         strides=strides,
+        anchors=anchors,
     )
 
 
@@ -60,18 +61,35 @@ def _class_width(mapping: Mapping[str, Any], where: str) -> ClassWidth:
     return ClassWidth.parse(mapping["class_width"], where=f"{where}: class_width")
 
 
-def _anchor(anchor: Any, where: str) -> tuple[int, tuple[int, ...] | None]:
+_Anchors = tuple[tuple[tuple[float, float], ...], ...]
+
+
+def _anchor(anchor: Any, where: str) -> tuple[int, tuple[int, ...] | None, _Anchors | None]:
     if not isinstance(anchor, Mapping):
         raise SpecError(f"{where}: anchor: must be a mapping such as {{reg_max: 16}}, not {_kind(anchor)}")
-    refuse_unknown(anchor, {"reg_max", "strides"}, f"{where}: anchor")
+    refuse_unknown(anchor, {"reg_max", "strides", "anchor"}, f"{where}: anchor")
     bins, strides = anchor.get("reg_max", 16), anchor.get("strides")
     if not _is_count(bins) or bins < 2:
         raise SpecError(f"{where}: anchor: reg_max: must be a whole number from 2, not {bins!r}")
-    if strides is None:
-        return bins, None
-    if not isinstance(strides, (list, tuple)) or not all(map(_is_count, strides)):
-        raise SpecError(f"{where}: anchor: strides: must be a list of whole numbers, not {strides!r}")
-    return bins, tuple(strides)
+    if strides is not None:
+        if not isinstance(strides, (list, tuple)) or not all(map(_is_count, strides)):
+            raise SpecError(f"{where}: anchor: strides: must be a list of whole numbers, not {strides!r}")
+        strides = tuple(strides)
+    boxes = anchor.get("anchor")
+    if boxes is None:
+        return bins, strides, None
+    if not isinstance(boxes, (list, tuple)) or not boxes:
+        raise SpecError(f"{where}: anchor: anchor: must be one list of sides per scale, not {boxes!r}")
+    return bins, strides, tuple(_anchor_boxes(scale, where) for scale in boxes)
+
+
+def _anchor_boxes(sides: Any, where: str) -> tuple[tuple[float, float], ...]:
+    if not isinstance(sides, (list, tuple)) or not sides or len(sides) % 2 or not all(map(_is_side, sides)):
+        raise SpecError(
+            f"{where}: anchor: anchor: a scale must be a list [width, height, width, height, ...] in pixels, "
+            f"not {sides!r}"
+        )
+    return tuple((float(width), float(height)) for width, height in zip(sides[::2], sides[1::2], strict=True))
 
 
 class _Parser:
@@ -162,3 +180,7 @@ def _kind(value: object) -> str:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")

@@ -46,6 +46,8 @@ class Plan:
         main: index of the head that predicts.
         aux: index of the auxiliary head, if there is one.
         strides: pixels per cell of each scale, fine to coarse.
+
+    The maps that a head returns are one per scale, or one per scale and anchor box: see :meth:`maps`.
     """
 
     spec: ModelSpec
@@ -67,6 +69,14 @@ class Plan:
             raise UsageError(
                 f"image size {width}x{height}: {self.spec.name} needs multiples of {step} as sides, such as {near}"
             )
+
+    def maps(self, head: int) -> tuple[tuple[int, ...], tuple[tuple[float, float], ...] | None]:
+        """Strides and anchor boxes of the maps that a head returns; no anchor boxes for an anchor-free head."""
+        anchors = self.spec.anchors
+        if anchors is None or not _reads_anchors(self.layers[head]):
+            return self.strides, None
+        pairs = [(stride, box) for stride, boxes in zip(self.strides, anchors, strict=True) for box in boxes]
+        return tuple(stride for stride, _ in pairs), tuple(box for _, box in pairs)
 
     def needed(self, *heads: int) -> tuple[int, ...]:
         """Indexes of the layers that these heads depend on, themselves included, in order."""
@@ -107,6 +117,8 @@ def make_plan(spec: ModelSpec, num_classes: int = 80, *, image_size: tuple[int, 
         layers.append(_plan_layer(layer, inputs, spec, num_classes))
     main, aux = _heads(spec, layers)
     _check_readers(spec, main, aux)
+    if spec.anchors is not None and not any(map(_reads_anchors, layers)):
+        raise layers[main].spec.error("anchor.anchor is for heads with version: v7 only; remove it, or say so here")
     return Plan(spec, num_classes, tuple(layers), main, aux, _strides(layers, main, aux, image, spec))
 
 
@@ -147,7 +159,7 @@ def _plan_layer(layer: LayerSpec, inputs: Inputs, spec: ModelSpec, num_classes: 
         raise layer.error(unknown_name("block", layer.block, known))
     args = bind_arguments(layer, entry)
     if entry.head:
-        args |= {"num_classes": num_classes, "reg_max": spec.reg_max}
+        args |= {"num_classes": num_classes, "reg_max": spec.reg_max, "anchors": spec.anchors}
     try:
         if not entry.many and len(inputs) != 1:
             raise ShapeError(f"reads one source, but {len(inputs)} are given")
@@ -157,6 +169,10 @@ def _plan_layer(layer: LayerSpec, inputs: Inputs, spec: ModelSpec, num_classes: 
     if entry.head and isinstance(inputs[0], Shape):
         args["class_channels"] = spec.class_width.channels(inputs[0].channels, num_classes)
     return PlannedLayer(layer, entry, args, inputs, output)
+
+
+def _reads_anchors(layer: PlannedLayer) -> bool:
+    return layer.entry.head and layer.args.get("version") == "v7"
 
 
 def _heads(spec: ModelSpec, layers: Sequence[PlannedLayer]) -> tuple[int, int | None]:

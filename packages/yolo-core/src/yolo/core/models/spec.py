@@ -20,15 +20,20 @@ from yolo.core.plugins.suggest import unknown_name
 
 __all__ = ["INPUT", "SECTIONS", "LayerSpec", "ModelSpec", "SpecError", "load_spec", "parse_spec", "zoo_names"]
 
+_FAMILIES = ("v9", "gelan", "rd", "v7")
 _SUFFIXES = (".yaml", ".yml")
 
 
 @cache
 def zoo_names() -> tuple[str, ...]:
-    """Names of the networks that come with the package, small to large."""
-    sizes = "tsmce"
+    """Names of the networks that come with the package: by family, small to large."""
     names = [entry.name.removesuffix(".yaml") for entry in _zoo().iterdir() if entry.name.endswith(".yaml")]
-    return tuple(sorted(names, key=lambda name: (name.split("-")[0], sizes.find(name[-1]), name)))
+    return tuple(sorted(names, key=_rank))
+
+
+def _rank(name: str) -> tuple[int, int, str]:
+    family, sizes = name.split("-")[0], "tsmce"
+    return _FAMILIES.index(family) if family in _FAMILIES else len(_FAMILIES), sizes.find(name[-1]), name
 
 
 def load_spec(name_or_path: str | Path) -> ModelSpec:

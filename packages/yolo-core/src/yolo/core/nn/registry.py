@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
-FAMILIES = ("conv", "rep", "elan", "downsample", "spp", "fusion", "head")
-SUPPLIED = frozenset({"in_channels", "num_classes", "class_channels", "reg_max"})
+FAMILIES = ("conv", "rep", "elan", "retriever", "downsample", "spp", "fusion", "head")
+SUPPLIED = frozenset({"in_channels", "num_classes", "class_channels", "reg_max", "anchors"})
 
 
 class Shape(NamedTuple):
@@ -75,7 +75,7 @@ class BlockEntry:
         name: how model files call it.
         factory: the class.
         many: whether it reads a list of sources (it is then called with a list, also for one source).
-        head: whether it predicts; it then gets ``num_classes``, ``class_channels`` and ``reg_max``.
+        head: whether it predicts; it then gets ``num_classes``, ``class_channels``, ``reg_max`` and ``anchors``.
     """
 
     name: str

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yolo.core.models.load import load_model
 from yolo.core.plugins import ExportBackendSpec, MissingRequirementError, registry
+from yolo.core.weights.load import load_model
 from yolo.export.backends.base import ExportOptions
 from yolo.export.exporter import ExportResult, export_model
 from yolo.export.manifest import sha256

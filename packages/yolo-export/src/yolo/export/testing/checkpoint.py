@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from yolo.core.models.build import build_model
-from yolo.core.models.bundle import BUNDLE_KEY, ModelBundle
 from yolo.core.models.network import Network
+from yolo.core.nn.anchor_head import AnchorDetection
 from yolo.core.nn.head import Detection, MultiheadDetection
-from yolo.core.outputs import BranchOutput
+from yolo.core.weights.bundle import BUNDLE_KEY, ModelBundle
 from yolo.export.samples import draw_samples
 
 # With torch's default weights a picture fades away in SiLU after a few layers; with much more, rounding errors explode.
@@ -77,15 +77,28 @@ def _calm(network: Network) -> None:
     network.eval()
     heads = network.layer(network.plan.main)
     assert isinstance(heads, MultiheadDetection)
-    _spread(heads, network(images, aux=False).main)
+    _spread(network, [last for head in heads.heads for last in _last_layers(head)], images)
 
 
-def _spread(heads: MultiheadDetection, output: BranchOutput) -> None:
+def _last_layers(head: nn.Module) -> list[nn.Conv2d]:
+    if isinstance(head, AnchorDetection):
+        return [head.head_conv]
+    assert isinstance(head, Detection)
+    return [last for branch in (head.class_conv, head.anchor_conv) if isinstance(last := branch[2], nn.Conv2d)]
+
+
+def _spread(network: Network, layers: list[nn.Conv2d], images: torch.Tensor) -> None:
     """Scale the last layers so that logits vary from place to place about as much as trained ones do."""
-    for head, cls, dist in zip(heads.heads, output.cls, output.dist, strict=True):
-        assert isinstance(head, Detection)
-        for branch, logits in ((head.class_conv, cls), (head.anchor_conv, dist)):
-            last = branch[2]
-            assert isinstance(last, nn.Conv2d) and last.bias is not None
-            last.weight.mul_(min(1 / float(logits.std(dim=(0, 2, 3)).mean()), MOST_GAIN))
-            last.bias.uniform_(-1, 1)
+    logits: dict[nn.Module, torch.Tensor] = {}
+
+    def keep(layer: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        logits[layer] = output
+
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    network(images, aux=False)
+    for hook in hooks:
+        hook.remove()
+    for layer in layers:
+        assert layer.bias is not None
+        layer.weight.mul_(min(1 / float(logits[layer].std(dim=(0, 2, 3)).mean()), MOST_GAIN))
+        layer.bias.uniform_(-1, 1)

@@ -23,8 +23,8 @@ def test(args: Sequence[str]) -> int:
 
 def _measure(command: str, args: Sequence[str]) -> int:
     from yolo.core.device import pick_device
-    from yolo.core.models.bundle import ModelBundle
-    from yolo.core.models.load import load_bundle
+    from yolo.core.weights.bundle import ModelBundle
+    from yolo.core.weights.load import load_bundle
     from yolo.data.formats import load_labels
     from yolo.data.loader import build_loader
     from yolo.training.commands.options import build_parser, given_data_keys, read_configs, resolve_data

@@ -13,7 +13,7 @@ class ParameterGroups:
 
     Attributes:
         biases: every bias, norm biases included: no decay, own warm-up of the rate.
-        norms: scales of norm layers and other vectors: no decay.
+        norms: scales of norm layers, implicit vectors and other vectors: no decay.
         weights: convolution and linear kernels: weight decay.
     """
 
@@ -26,15 +26,17 @@ def split_parameters(model: nn.Module) -> ParameterGroups:
     """Sort the trainable parameters of a model into the three groups.
 
     The rule looks at shape and name, not at layer types, so that it holds for any block: a parameter called
-    ``bias`` is a bias, any other vector or scalar is a norm's, and the rest are kernels.
+    ``bias`` is a bias, any other vector or scalar is a norm's, and the rest are kernels. Implicit vectors (YOLOR,
+    arXiv:2105.04206) are stored as ``[1, C, 1, 1]``, which a kernel may look like, so their name decides.
     """
     groups = ParameterGroups([], [], [])
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if name.rsplit(".", 1)[-1] == "bias":
+        kind = name.rsplit(".", 1)[-1]
+        if kind == "bias":
             groups.biases.append(parameter)
-        elif parameter.ndim <= 1:
+        elif parameter.ndim <= 1 or kind == "implicit":
             groups.norms.append(parameter)
         else:
             groups.weights.append(parameter)

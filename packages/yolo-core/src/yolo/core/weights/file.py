@@ -1,31 +1,32 @@
 """Reading files of weights without running anything that they hold.
 
-``torch.load(weights_only=True)`` and safetensors only; what goes wrong becomes one line that names the file, says what
-it really is, and what to do.
+Safetensors and torch's restricted unpickler (see :mod:`yolo.core.weights.foreign`) only; what goes wrong becomes one
+line that names the file, says what it really is, and what to do.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import pickle
-import pickletools
-import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from yolo.core.errors import YoloError
+from yolo.core.weights.foreign import Inert, load_inert
+from yolo.core.weights.refusal import refusal
 
 #: Suffixes of files that may hold weights.
 WEIGHT_SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
 _ZIP = b"PK\x03\x04"
 _GIT_LFS = b"version https://git-lfs"
-_REFUSED = re.compile(r"GLOBAL ([\w.]+)|Unsupported class ([\w.]+)|instantiate[^\n]*? ([\w]+\.[\w.]+)")
 
 
 class WeightsError(YoloError):
@@ -40,7 +41,7 @@ def read_weight_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the dictionary that a file of weights holds, on the CPU, as plain data and tensors.
 
     Tensors of a ``.ckpt`` / ``.pt`` file are mapped from the disk, so that parts that are not used cost nothing: copy
-    what you keep.
+    what you keep. Objects of the code that wrote a published file are :class:`yolo.core.weights.foreign.Inert`.
 
     Raises:
         WeightsError: not there, a folder, not a file of weights, cut off, or with objects that are not plain data.
@@ -48,9 +49,11 @@ def read_weight_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(path)
     _require_file(file)
     try:
-        content = _load_safetensors(file) if _is_safetensors(file) else _load_torch(file)
+        content = _load_safetensors(file) if is_safetensors(file) else _load_torch(file)
     except OSError as error:
         raise WeightsError(f"{str(file)!r} cannot be read: {error.strerror or error}") from error
+    if isinstance(content, Inert):  # a module that was saved by itself
+        content = {"model": content}
     if not isinstance(content, dict):
         raise WeightsError(f"{str(file)!r} holds {_kind(content)}, not weights by name; save a state dict instead")
     if not all(isinstance(key, str) for key in content):
@@ -74,7 +77,7 @@ def _require_file(file: Path) -> None:
     raise WeightsError(f"{str(file)!r} does not exist{hint}")
 
 
-def _is_safetensors(file: Path) -> bool:
+def is_safetensors(file: Path) -> bool:
     """By content, else by suffix: 8 bytes of length, then a JSON object."""
     with file.open("rb") as stream:
         head = stream.read(9)
@@ -90,15 +93,38 @@ def _load_safetensors(file: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
+def safetensors_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a safetensors file of ours says about its network: a model bundle without tensors; {} when it says nothing.
+
+    Raises:
+        WeightsError: the entry is not what we write.
+    """
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get("yolo", "{}")
+    try:
+        described = json.loads(text)
+    except ValueError:
+        described = None
+    if not isinstance(described, dict):
+        raise WeightsError(f"{str(path)!r}: the metadata entry 'yolo' is damaged; convert the model again")
+    return described
+
+
 def _load_torch(file: Path) -> Any:
     with file.open("rb") as stream:
         head = stream.read(64)
     _require_torch_file(file, head)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=head.startswith(_ZIP))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what follows from it is said below
+            return load_inert(file)
     except pickle.UnpicklingError as error:
-        raise WeightsError(_refusal(file, str(error))) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise WeightsError(refusal(file, str(error))) from error
+    except OSError:
+        raise
+    except (
+        Exception
+    ) as error:  # what a damaged file makes torch fail with has no end: struct.error, AssertionError, ...
         text = (str(error).splitlines() or ["the data ends too early"])[0]
         raise WeightsError(f"{str(file)!r} is damaged or cut off ({text}); fetch or copy it again") from error
 
@@ -119,40 +145,15 @@ def _require_torch_file(file: Path, head: bytes) -> None:
             raise WeightsError(f"{name} is cut off: its end is missing; fetch or copy it again")
         with zipfile.ZipFile(file) as archive:
             members = archive.namelist()
+            unpacked = sum(member.file_size for member in archive.infolist())
         if any(member.endswith("/constants.pkl") for member in members):
             raise WeightsError(f"{name} is a TorchScript program, not weights; use the checkpoint it was made from")
+        if unpacked > file.stat().st_size:
+            raise WeightsError(f"{name} is packed: it unpacks to {unpacked} bytes, and torch stores its files unpacked")
         if not any(member.endswith("data.pkl") for member in members):
             raise WeightsError(f"{name} is a zip archive without a checkpoint in it (it holds {members[:3]})")
     elif not head.startswith(b"\x80"):
         raise WeightsError(f"{name} is not a checkpoint: it begins with {head[:12]!r}")
-
-
-def _refusal(file: Path, message: str) -> str:
-    found = _REFUSED.search(message)
-    name = next(filter(None, found.groups()), None) if found else _first_object(file)
-    if name is None:
-        return f"{str(file)!r} is damaged or not a checkpoint: it cannot be read as plain data; fetch or copy it again"
-    return (
-        f"{str(file)!r} is refused: it wants to create {name!r}, and only tensors and plain data are loaded. Nothing "
-        "of it was run. Save its state dict (a dictionary of tensors) as .pt or .safetensors and use that"
-    )
-
-
-def _first_object(file: Path) -> str | None:
-    """Name the first class or function that a plain pickle asks for; the file is parsed, never executed."""
-    strings: list[str] = []
-    try:
-        with file.open("rb") as stream:
-            for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name == "GLOBAL":
-                    return str(argument).replace(" ", ".")
-                if opcode.name == "STACK_GLOBAL":
-                    return ".".join(strings[-2:])
-                if isinstance(argument, str):
-                    strings.append(argument)
-    except Exception:  # not a pickle after all; the caller has a message for that
-        return None
-    return None
 
 
 def _kind(value: object) -> str:

@@ -1,7 +1,8 @@
 """The self-contained model inside a checkpoint: enough to predict, validate and export on another machine.
 
 A ``.ckpt`` file is a dictionary whose entry ``"yolo"`` is :meth:`ModelBundle.to_dict`, beside what Lightning stores.
-Plain data and tensors only, so that it loads with ``weights_only=True``. See ``docs/reference/checkpoint.md``.
+Plain data and tensors only, so that it loads with ``weights_only=True``. A ``.safetensors`` file of ours has the same
+entry without the tensors as JSON in its metadata. See ``docs/reference/checkpoint.md``.
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from yolo.core.models.build import build_model
+from yolo.core.models.fuse import fuse
 from yolo.core.models.network import Network
 from yolo.core.models.spec import ModelSpec, parse_spec
-from yolo.core.models.weight_file import WeightsError, read_weight_file
-from yolo.core.models.weights import BUNDLE_KEY, closest_text, state_dict_of
+from yolo.core.weights.file import WeightsError, is_safetensors, read_weight_file, safetensors_metadata
+from yolo.core.weights.identify import is_fused
+from yolo.core.weights.read import BUNDLE_KEY, state_dict_of
+from yolo.core.weights.transfer import closest_text
 
-__all__ = ["BUNDLE_KEY", "ModelBundle", "read_checkpoint"]
+__all__ = ["BUNDLE_KEY", "ModelBundle", "read_checkpoint", "stored_bundle"]
 
 FORMAT = 1
 
@@ -36,7 +41,9 @@ class ModelBundle:
         image_size: (width, height) that the network was trained at, pixels.
         class_width: width rule of the class branches where it differs from the architecture's: channels, or
             ``{per_class, at_most}``.
-        extra: anything else that is plain data (versions, configuration, ...).
+        extra: anything else that is plain data. A training stores ``weights`` (``"ema"`` or ``"raw"``), ``epoch``,
+            ``metrics``, ``versions``, ``preprocess``, ``dataset`` (a fingerprint per split), and its settings ``data``,
+            ``model`` and ``config``.
     """
 
     architecture: dict[str, Any]
@@ -54,12 +61,20 @@ class ModelBundle:
         """Return the typed layer list, with this bundle's class width."""
         return parse_spec(self.architecture, "the checkpoint's architecture").with_class_width(self.class_width)
 
+    @property
+    def fused(self) -> bool:
+        """Whether the weights are those of :func:`yolo.core.models.fuse.fuse`."""
+        return is_fused(self.state_dict)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data and tensors, to be stored below :data:`BUNDLE_KEY`."""
+        return {**self.header(), "state_dict": self.state_dict}
+
+    def header(self) -> dict[str, Any]:
+        """Everything but the weights, as plain data."""
         return {
             "format": FORMAT,
             "architecture": self.architecture,
-            "state_dict": self.state_dict,
             "class_names": list(self.class_names),
             "image_size": list(self.image_size),
             "class_width": self.class_width,
@@ -98,7 +113,7 @@ class ModelBundle:
     def build(self, *, name: str = "the checkpoint") -> Network:
         """Build the network in evaluation mode and load every weight.
 
-        The auxiliary branch is left away when there are no weights for it.
+        The auxiliary branch is left away when there are no weights for it, and a network of fused weights is fused.
 
         Raises:
             WeightsError: weights and architecture do not fit each other.
@@ -109,6 +124,8 @@ class ModelBundle:
             spec = spec.without_auxiliary()
         with torch.device("meta"):  # no time for random weights, and no number taken from torch's generator
             network = build_model(spec, len(self.class_names), image_size=self.image_size)
+        if self.fused:
+            network = fuse(network)
         own = network.state_dict()
         wrong = [key for key, value in own.items() if key not in self.state_dict]
         wrong += [key for key, value in self.state_dict.items() if key not in own or own[key].shape != value.shape]
@@ -122,17 +139,32 @@ class ModelBundle:
         return network.eval()
 
 
+def stored_bundle(path: str | os.PathLike[str]) -> ModelBundle | None:
+    """Read the model that a file of ours carries with its weights; None where it holds weights alone.
+
+    Raises:
+        WeightsError: not there, damaged, or with objects that are not plain data.
+    """
+    content = read_weight_file(path)
+    header = content.get(BUNDLE_KEY)
+    if isinstance(header, Mapping):
+        return ModelBundle.from_dict(header, name=str(path))
+    described = safetensors_metadata(path) if is_safetensors(Path(path)) else {}
+    return ModelBundle.from_dict({**described, "state_dict": content}, name=str(path)) if described else None
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> ModelBundle:
     """Read the model out of one of our checkpoints.
 
     Raises:
         WeightsError: not there, damaged, not one of ours, or with objects that are not plain data.
     """
-    content = read_weight_file(path)
-    if not isinstance(content.get(BUNDLE_KEY), Mapping):
+    bundle = stored_bundle(path)
+    if bundle is None:
+        content = read_weight_file(path)
         raise WeightsError(
             f"{str(path)!r} holds no model of ours (no entry {BUNDLE_KEY!r}); it holds "
             f"{', '.join(map(repr, list(content)[:4])) or 'nothing'}. If these are plain weights, load them with "
             "load_model(path, model=<name>)"
         )
-    return ModelBundle.from_dict(content[BUNDLE_KEY], name=str(path))
+    return bundle

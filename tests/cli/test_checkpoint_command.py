@@ -130,6 +130,17 @@ def test_what_is_no_file_of_weights(yolo: Run, folder: Path, command: tuple[str,
     assert not Path("new.ckpt").exists() and not Path("new.pt").exists()
 
 
+@pytest.mark.parametrize(
+    "extra", [{"epoch": "x"}, {"metrics": {"mAP": "x"}}, {"dataset": 5}, {"dataset": {"train": {}}}]
+)
+def test_odd_notes_of_a_training_are_no_crash(yolo: Run, folder: Path, extra: dict[str, object]):
+    content = torch.load("best.ckpt", weights_only=True)
+    content[BUNDLE_KEY]["extra"] = extra
+    torch.save(content, "odd.ckpt")
+    result = yolo("checkpoint", "show", "odd.ckpt")
+    assert result.code == 0 or (result.code == 1 and "damaged, or no model of ours" in result.err)
+
+
 def test_numbers_that_are_none_are_told(yolo: Run, folder: Path):
     bundle = read_checkpoint("best.ckpt")
     bundle.state_dict["0.conv.weight"].fill_(float("nan"))

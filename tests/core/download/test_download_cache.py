@@ -90,7 +90,7 @@ def test_a_file_by_hand_is_checked_against_the_published_hash(replies, cache, ex
     assert not (cache / f"{FILE}.sha256").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b" <html>", b"PK\x03\x04 and no end"])
+@pytest.mark.parametrize("content", [b"", b" <html>", b"PK\x03\x04 and no end", b'{"error": "nope"}', b"Not found"])
 def test_a_file_by_hand_that_is_none_is_refused(cache, content):
     put(cache, content)
     assert "is no file of weights" in refusal()

@@ -48,6 +48,22 @@ def test_a_dropped_transfer_goes_on_where_it_ended(loopback, replies, cache):
     assert seen == sorted(seen, key=lambda pair: pair[0]) and all(done <= (total or done) for done, total in seen)
 
 
+def test_a_rest_that_is_longer_than_the_file_is_thrown_away(loopback, replies, cache):
+    size = len(replies.content)
+
+    def longer(handler):
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes 50000-{size - 1}/{size}")
+        handler.send_header("ETag", '"one"')
+        handler.end_headers()
+        handler.wfile.write(replies.content[50_000:] + b"extra")
+        handler.close_connection = True
+
+    loopback.replies = [replies.send(cut=50_000), longer, replies.send()]
+    assert fetch(loopback).read_bytes() == replies.content
+    assert loopback.ranges == [None, "bytes=50000-", None]
+
+
 def test_a_flaky_connection_that_gets_on_is_not_given_up(loopback, replies, cache, monkeypatch):
     monkeypatch.setattr("yolo.core.fetch.transfer._ADVANCE", 20_000)
     loopback.replies = [replies.send(cut=25_000)]

@@ -37,16 +37,18 @@ def checkpoint() -> None:
 @_MODEL
 def show(*, file: Path, as_json: bool, config: bool, model: str | None) -> None:
     """Say what is in a file of weights: network, classes, size, training, data, versions."""
+    from yolo.core.weights.file import untrusted
+
     from .checkpoint_facts import read_facts
 
-    with warnings_as_notes():
+    with warnings_as_notes(), untrusted(str(file)):
         facts = read_facts(file, model=model)
-    if config:
-        click.echo(facts.config().rstrip())
-    elif as_json:
-        print_json(facts.to_dict())
-    else:
-        print_table(("Property", "Value"), facts.rows())
+        if config:
+            click.echo(facts.config().rstrip())
+        elif as_json:
+            print_json(facts.to_dict())
+        else:
+            print_table(("Property", "Value"), facts.rows())
 
 
 @checkpoint.command("convert", short_help="Write weights as .pt, .safetensors or .ckpt.")

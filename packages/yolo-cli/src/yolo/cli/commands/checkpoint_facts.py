@@ -127,7 +127,8 @@ class FileFacts:
             return f"{len(names)}, their names are not in the file"
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         guess = "" if self.weights.class_names else " (taken to be COCO's, as the file does not say)"
-        return f"{len(names)}: {', '.join(names[:_MOST_NAMES])}{more}{guess}"
+        shown = ", ".join(name if name.isprintable() else ascii(name) for name in names[:_MOST_NAMES])
+        return f"{len(names)}: {shown}{more}{guess}"
 
     def _weights(self) -> str:
         bad = self._not_finite()

@@ -120,6 +120,8 @@ class _Transfer:
                 raise FetchError(f"the file is said to have {total} bytes, which no file of weights has")
             self._report(offset, total)
             done = self._receive(response, offset, total)
+        if total is not None and done > total:
+            self._forget(f"the server sent {done} bytes of a file that has {total}")
         if done < (1 if total is None else total):
             raise Retry(f"the connection ended after {done} of {total or 'unknown'} bytes")
 

@@ -12,6 +12,9 @@ from yolo.core.models.layers import LayerSpec
 from yolo.core.nn.registry import SUPPLIED, BlockEntry
 from yolo.core.plugins.suggest import unknown_name
 
+#: Largest whole number in a model file; far beyond any network, and no danger to build.
+MOST = 1 << 16
+
 # Of a class without __init__ of its own: nn.Module's.
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -53,7 +56,7 @@ def bind_arguments(layer: LayerSpec, entry: BlockEntry) -> dict[str, Any]:
 def check_value(value: Any, hint: Any, *, least: int = 1) -> Any:
     """The value, with lists as tuples, if it has the type that the hint says.
 
-    Whole numbers are counts: at least 1, unless ``Annotated`` with another bound.
+    Whole numbers are counts: at least 1, unless ``Annotated`` with another bound, and at most :data:`MOST`.
 
     Raises:
         TypeError: it has not; the message says what is expected.
@@ -77,6 +80,8 @@ def check_value(value: Any, hint: Any, *, least: int = 1) -> Any:
         raise TypeError(f"must be {_NAMES.get(hint, hint.__name__)}, not {value!r}")
     if hint is int and value < least:
         raise TypeError(f"must be at least {least}, not {value}")
+    if hint is int and value > MOST:
+        raise TypeError(f"must be at most {MOST}")
     if hint is float and not 0 < value < float("inf"):
         raise TypeError(f"must be a positive number, not {value}")
     return value

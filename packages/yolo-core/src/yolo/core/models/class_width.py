@@ -13,6 +13,7 @@ from typing import Any
 
 from yolo.core.errors import UsageError
 
+_MOST = 1 << 16
 _KEYS = {"per_class", "at_most"}
 
 
@@ -67,4 +68,4 @@ PUBLISHED_WIDTH = ClassWidth()
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST

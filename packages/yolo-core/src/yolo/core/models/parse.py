@@ -14,6 +14,7 @@ from yolo.core.models.yaml_text import refuse_unknown
 from yolo.core.plugins.suggest import unknown_name
 
 _TOP_KEYS = {"name", "class_width", "anchor", "model"}
+_MOST_BINS, _MOST_LAYERS, _LARGEST_SIDE = 1024, 10_000, 1 << 16
 _LAYER_KEYS = {"args", "source", "tags", "output"}
 
 
@@ -69,8 +70,8 @@ def _anchor(anchor: Any, where: str) -> tuple[int, tuple[int, ...] | None, _Anch
         raise SpecError(f"{where}: anchor: must be a mapping such as {{reg_max: 16}}, not {_kind(anchor)}")
     refuse_unknown(anchor, {"reg_max", "strides", "anchor"}, f"{where}: anchor")
     bins, strides = anchor.get("reg_max", 16), anchor.get("strides")
-    if not _is_count(bins) or bins < 2:
-        raise SpecError(f"{where}: anchor: reg_max: must be a whole number from 2, not {bins!r}")
+    if not _is_count(bins) or not 2 <= bins <= _MOST_BINS:
+        raise SpecError(f"{where}: anchor: reg_max: must be a whole number from 2 to {_MOST_BINS}, not {bins!r}")
     if strides is not None:
         if not isinstance(strides, (list, tuple)) or not all(map(_is_count, strides)):
             raise SpecError(f"{where}: anchor: strides: must be a list of whole numbers, not {strides!r}")
@@ -106,6 +107,8 @@ class _Parser:
             if items is not None and not isinstance(items, (list, tuple)) and items != {}:
                 raise SpecError(f"{self.where}: {section}: must be a list of layers, not {_kind(items)}")
         todo = [(name, n, item) for name, items in sections.items() for n, item in enumerate(items or ())]
+        if len(todo) > _MOST_LAYERS:
+            raise SpecError(f"{self.where}: {len(todo)} layers; {_MOST_LAYERS} are possible")
         self.later = {tag for _, _, item in todo if (tag := _tag_of(item)) is not None}
         for section, position, item in todo:
             self.found.append(self._layer(section, position, item))
@@ -183,4 +186,4 @@ def _is_count(value: object) -> bool:
 
 
 def _is_side(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _LARGEST_SIDE

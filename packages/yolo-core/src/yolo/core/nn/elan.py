@@ -8,12 +8,17 @@ from yolo.core.nn.conv import Conv
 from yolo.core.nn.registry import Args, Inputs, Shape, ShapeError, one_map, register_block
 from yolo.core.nn.rep import CspArgs, RepNCSP
 
+MOST_REPEATS = 100
+
 
 def infer_elan(inputs: Inputs, args: Args) -> Shape:
     """Same size, ``out_channels`` wide; the first convolution is split in halves."""
     source = one_map(inputs)
     if args["part_channels"] % 2:
         raise ShapeError(f"part_channels: {args['part_channels']} must be even (it is split in halves)")
+    repeats = (args.get("csp_args") or {}).get("repeat_num", 1)
+    if repeats > MOST_REPEATS:
+        raise ShapeError(f"csp_args: repeat_num: {repeats} is more than {MOST_REPEATS}")
     return Shape(args["out_channels"], source.height, source.width)
 
 

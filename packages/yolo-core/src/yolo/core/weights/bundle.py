@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,14 +19,16 @@ from yolo.core.models.build import build_model
 from yolo.core.models.fuse import fuse
 from yolo.core.models.network import Network
 from yolo.core.models.spec import ModelSpec, parse_spec
-from yolo.core.weights.file import WeightsError, is_safetensors, read_weight_file, safetensors_metadata
+from yolo.core.weights.file import WeightsError, untrusted
 from yolo.core.weights.identify import is_fused
-from yolo.core.weights.read import BUNDLE_KEY, state_dict_of
+from yolo.core.weights.read import BUNDLE_KEY, read_content, state_dict_of
 from yolo.core.weights.transfer import closest_text
 
 __all__ = ["BUNDLE_KEY", "ModelBundle", "read_checkpoint", "stored_bundle"]
 
 FORMAT = 1
+_LIST = (list, tuple)
+_LARGEST_SIDE = 1 << 14  # pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,19 +96,23 @@ class ModelBundle:
             raise WeightsError(
                 f"{name!r} has checkpoint format {found}, newer than this version reads; update yolo-core"
             )
-        for key, kind in (("architecture", Mapping), ("class_names", (list, tuple)), ("image_size", (list, tuple))):
+        data = {"extra": {}, **data}
+        data["extra"] = data["extra"] or {}
+        for key, kind in (("architecture", Mapping), ("class_names", _LIST), ("image_size", _LIST), ("extra", Mapping)):
             if not isinstance(data.get(key), kind):
                 raise WeightsError(f"{name!r}: the entry '{BUNDLE_KEY}.{key}' is missing or damaged")
         size = tuple(data["image_size"])
-        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise WeightsError(f"{name!r}: the image size must be (width, height), not {size}")
+        if len(size) != 2 or not all(type(side) is int and 0 < side <= _LARGEST_SIDE for side in size):
+            raise WeightsError(f"{name!r}: the image size must be two whole numbers, (width, height)")
+        if not all(isinstance(entry, str) for entry in data["class_names"]):
+            raise WeightsError(f"{name!r}: the class names must be text")
         return cls(
             architecture=dict(data["architecture"]),
             state_dict=state_dict_of(data, name=name),
-            class_names=tuple(map(str, data["class_names"])),
+            class_names=tuple(data["class_names"]),
             image_size=(size[0], size[1]),
             class_width=data.get("class_width"),
-            extra=dict(data.get("extra") or {}),
+            extra=dict(data["extra"]),
         )
 
     def build(self, *, name: str = "the checkpoint") -> Network:
@@ -117,7 +122,12 @@ class ModelBundle:
 
         Raises:
             WeightsError: weights and architecture do not fit each other.
+            SpecError: a mistake in the architecture.
         """
+        with untrusted(name):
+            return self._build(name)
+
+    def _build(self, name: str) -> Network:
         spec = self.spec()
         training_only = tuple(f"{layer.index}." for layer in spec.layers if layer.auxiliary)
         if training_only and not any(key.startswith(training_only) for key in self.state_dict):
@@ -145,12 +155,13 @@ def stored_bundle(path: str | os.PathLike[str]) -> ModelBundle | None:
     Raises:
         WeightsError: not there, damaged, or with objects that are not plain data.
     """
-    content = read_weight_file(path)
+    return bundle_in(read_content(path), name=str(path))
+
+
+def bundle_in(content: Mapping[str, Any], *, name: str) -> ModelBundle | None:
+    """Take the model out of the content of a file, see :func:`yolo.core.weights.read.read_content`."""
     header = content.get(BUNDLE_KEY)
-    if isinstance(header, Mapping):
-        return ModelBundle.from_dict(header, name=str(path))
-    described = safetensors_metadata(path) if is_safetensors(Path(path)) else {}
-    return ModelBundle.from_dict({**described, "state_dict": content}, name=str(path)) if described else None
+    return ModelBundle.from_dict(header, name=name) if isinstance(header, Mapping) else None
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> ModelBundle:
@@ -159,9 +170,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> ModelBundle:
     Raises:
         WeightsError: not there, damaged, not one of ours, or with objects that are not plain data.
     """
-    bundle = stored_bundle(path)
+    content = read_content(path)
+    bundle = bundle_in(content, name=str(path))
     if bundle is None:
-        content = read_weight_file(path)
         raise WeightsError(
             f"{str(path)!r} holds no model of ours (no entry {BUNDLE_KEY!r}); it holds "
             f"{', '.join(map(repr, list(content)[:4])) or 'nothing'}. If these are plain weights, load them with "

@@ -12,6 +12,8 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from safetensors.torch import load_file
 
 from yolo.core.errors import YoloError
 from yolo.core.weights.foreign import Inert, load_inert
+from yolo.core.weights.plain import as_plain
 from yolo.core.weights.refusal import refusal
 
 #: Suffixes of files that may hold weights.
@@ -102,12 +105,28 @@ def safetensors_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get("yolo", "{}")
     try:
-        described = json.loads(text)
-    except ValueError:
+        described = as_plain(json.loads(text), file_size=0)
+    except (ValueError, RecursionError):
         described = None
     if not isinstance(described, dict):
         raise WeightsError(f"{str(path)!r}: the metadata entry 'yolo' is damaged; convert the model again")
     return described
+
+
+@contextmanager
+def untrusted(name: str) -> Iterator[None]:
+    """Turn whatever odd values from a file make the code stumble over into one clear error.
+
+    Raises:
+        WeightsError: in place of anything that is no error of ours; ``name`` is the file's.
+    """
+    try:
+        yield
+    except (YoloError, OSError):
+        raise
+    except Exception as error:  # the values come from a file, and may be anything
+        text = (str(error).splitlines() or [""])[0][:200]
+        raise WeightsError(f"{name!r} is damaged, or no model of ours ({type(error).__name__}: {text})") from error
 
 
 def _load_torch(file: Path) -> Any:
@@ -117,16 +136,18 @@ def _load_torch(file: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # what follows from it is said below
-            return load_inert(file)
+            content = load_inert(file)
     except pickle.UnpicklingError as error:
         raise WeightsError(refusal(file, str(error))) from error
     except OSError:
         raise
-    except (
-        Exception
-    ) as error:  # what a damaged file makes torch fail with has no end: struct.error, AssertionError, ...
+    except Exception as error:  # what damage makes torch fail with has no end: struct.error, AssertionError, ...
         text = (str(error).splitlines() or ["the data ends too early"])[0]
         raise WeightsError(f"{str(file)!r} is damaged or cut off ({text}); fetch or copy it again") from error
+    try:
+        return as_plain(content, file_size=file.stat().st_size)
+    except ValueError as error:
+        raise WeightsError(f"{str(file)!r} is refused: {error}") from error
 
 
 def _require_torch_file(file: Path, head: bytes) -> None:

@@ -35,7 +35,9 @@ FOREIGN_PACKAGES = (
 _ZIP = b"PK\x03\x04"
 _MAX_CLASSES, _MAX_TENSORS, _MAX_NAME = 1000, 50_000, 500  # far beyond any detector: v9-e has 40, 2000 and 50
 _GLOBAL = re.compile(
-    rb"c((?:" + b"|".join(re.escape(name.encode()) for name in FOREIGN_PACKAGES) + rb")(?:\.\w{1,80})*)\n(\w{1,80})\n"
+    rb"c((?:"
+    + b"|".join(re.escape(name.encode()) for name in FOREIGN_PACKAGES)
+    + rb")(?:\.\w{1,80}){0,9})\n(\w{1,80})\n"  # bounded, or a long name would take for ever
 )
 _lock = threading.Lock()
 
@@ -94,17 +96,23 @@ def module_state(module: Inert) -> dict[str, Tensor]:
     while waiting:
         prefix, current = waiting.pop()
         seen += 1
-        if seen + len(waiting) + len(state) > _MAX_TENSORS or len(prefix) > _MAX_NAME:
+        if seen + len(waiting) + len(state) > _MAX_TENSORS:
             raise ValueError("its modules are nested without end")
         hidden = _part(current, "_non_persistent_buffers_set", set)
         for part in ("_parameters", "_buffers"):
             for key, value in _part(current, part, dict).items():
                 if isinstance(value, Tensor) and isinstance(key, str) and key not in hidden:
-                    state[prefix + key] = value
+                    state[_named(prefix + key)] = value
         children = _part(current, "_modules", dict).items()
-        inside = [(f"{prefix}{key}.", child) for key, child in children if isinstance(key, str) and is_module(child)]
-        waiting.extend(reversed(inside))
+        inside = [(key, child) for key, child in children if isinstance(key, str) and is_module(child)]
+        waiting.extend((_named(f"{prefix}{key}."), child) for key, child in reversed(inside))
     return state
+
+
+def _named(name: str) -> str:
+    if len(name) > _MAX_NAME:
+        raise ValueError("its modules are nested without end, or have names without end")
+    return name
 
 
 def is_module(value: object) -> TypeGuard[Inert]:

@@ -14,7 +14,7 @@ from yolo.core.models.build import build_model
 from yolo.core.models.fuse import fuse
 from yolo.core.models.spec import load_spec, zoo_names
 
-_HEAD = re.compile(r"(\d+)\.heads\.0\.(class_conv\.2|head_conv)\.bias")
+_HEAD = re.compile(r"(\d{1,6})\.heads\.0\.(class_conv\.2|head_conv)\.bias")
 _FIRST_LAYER = re.compile(r"0\.[\w.]*weight")
 _CLASS_BRANCH = re.compile(r"\.(class_conv|head_conv|implicit_m)\.|\.num_batches_tracked$")
 _ANCHOR_ROWS = 5  # per anchor: box and objectness; then the classes
@@ -89,12 +89,12 @@ def class_branch(state: Mapping[str, Tensor], *, anchors: int = PUBLISHED_ANCHOR
     if not heads:
         return None
     index, layer = heads[0]
-    rows = int(state[f"{index}.heads.0.{layer}.bias"].shape[0])
+    bias = state[f"{index}.heads.0.{layer}.bias"]
     first = "head_conv.weight" if layer == "head_conv" else "class_conv.0.conv.weight"
     weight = state.get(f"{index}.heads.0.{first}")
-    if weight is None or weight.dim() != 4:
+    if weight is None or weight.dim() != 4 or bias.dim() != 1:
         return None
-    channels = int(weight.shape[1])
+    rows, channels = int(bias.shape[0]), int(weight.shape[1])
     if layer != "head_conv":
         return ClassBranch(num_classes=rows, width=int(weight.shape[0]), first=channels)
     size, rest = divmod(rows, anchors)

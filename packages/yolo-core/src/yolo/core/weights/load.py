@@ -10,11 +10,11 @@ from yolo.core.models.build import build_model
 from yolo.core.models.class_width import ClassWidth
 from yolo.core.models.network import Network
 from yolo.core.models.spec import ModelSpec, load_spec, parse_spec, zoo_names
-from yolo.core.weights.bundle import ModelBundle, stored_bundle
+from yolo.core.weights.bundle import ModelBundle, bundle_in
 from yolo.core.weights.coco import assumed_names
 from yolo.core.weights.file import WeightsError
 from yolo.core.weights.identify import PUBLISHED_ANCHORS, ClassBranch, class_branch, closest_model
-from yolo.core.weights.read import Weights, read_weights
+from yolo.core.weights.read import Weights, read_content, weights_of
 from yolo.core.weights.transfer import closest_text
 
 logger = logging.getLogger(__name__)
@@ -58,10 +58,11 @@ def load_bundle(path: str | os.PathLike[str], *, model: str | Path | None = None
         UsageError: an unknown ``model``.
         WeightsError: the file is not there or not usable, or fits no network.
     """
-    stored = stored_bundle(path)
+    content = read_content(path)
+    stored = bundle_in(content, name=str(path))
     if stored is not None:
         return stored
-    weights = read_weights(path)
+    weights = weights_of(content, name=str(path))
     spec = _named(weights, model, path)
     branch = class_branch(weights.state, anchors=len(spec.anchors[0]) if spec and spec.anchors else PUBLISHED_ANCHORS)
     if branch is None:

@@ -15,6 +15,7 @@ from yolo.core.weights.official_names import layout, neutral_values, official_na
 
 __all__ = ["anchors_of", "canonical_from_official", "is_official", "official_names", "official_table", "to_official"]
 
+_LAYER = re.compile(r"model\.(\d{1,6})\.")
 _THEIRS = re.compile(r"(model\.)?\d+\.(cv\d|m\.\d|dfl|rbr_)")
 _SEGMENTATION = re.compile(r"(model\.)?\d+\.proto2?\.")
 _CLASSES = re.compile(r"\.(class_conv|head_conv|implicit_m)\.|\.num_batches_tracked$")
@@ -107,7 +108,7 @@ def anchors_of(state: Mapping[str, Tensor]) -> tuple[tuple[tuple[float, float], 
 
 def _closest(given: Mapping[str, Tensor]) -> tuple[float, str]:
     """The share of names and shapes that agree, and the published network, with its head at the same place first."""
-    layers = {int(key.split(".")[1]) for key in given if key.split(".")[1].isdigit()}
+    layers = {int(found[1]) for key in given if (found := _LAYER.match(key))}
     names = sorted(official_names(), key=lambda name: layout(name).head != max(layers, default=-1))
     best = (-1.0, "")
     for official_name in names:

@@ -23,6 +23,7 @@ from yolo.core.weights.file import (
     is_safetensors,
     read_weight_file,
     safetensors_metadata,
+    untrusted,
 )
 from yolo.core.weights.foreign import Inert, is_module, module_state
 from yolo.core.weights.identify import class_branch
@@ -33,7 +34,7 @@ BUNDLE_KEY = "yolo"
 _MODULES = ("ema", "model")  # entries that hold pickled networks, the better one first
 _WRAPPERS = ("state_dict", "model_state_dict", "ema", "model")
 _PREFIXES = ("", "model.model.", "model.", "module.", "module.model.")
-_LAYER_KEY = re.compile(r"\d+\.\S")
+_LAYER_KEY = re.compile(r"\d{1,6}\.\S")
 _MOST_COPIES = 8  # of one stored number in the tensors of a file; tied weights are read as separate ones
 Anchors = tuple[tuple[tuple[float, float], ...], ...]
 
@@ -64,11 +65,20 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     Raises:
         WeightsError: see :func:`yolo.core.weights.file.read_weight_file`; or there are no weights by layer index.
     """
+    content = read_content(path)
+    weights = weights_of(content, name=str(path))
+    return replace(weights, kind="safetensors") if is_safetensors(Path(path)) else weights
+
+
+def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of weights; a safetensors file that describes its network is brought into the form of a ``.ckpt``.
+
+    Raises:
+        WeightsError: see :func:`yolo.core.weights.file.read_weight_file`.
+    """
     content = read_weight_file(path)
-    if is_safetensors(Path(path)):
-        described = {BUNDLE_KEY: {**safetensors_metadata(path), "state_dict": content}}
-        return replace(weights_of(described, name=str(path)), kind="safetensors")
-    return weights_of(content, name=str(path))
+    described = safetensors_metadata(path) if is_safetensors(Path(path)) else {}
+    return {BUNDLE_KEY: {**described, "state_dict": content}} if described else content
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -78,6 +88,11 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 def weights_of(content: Mapping[str, Any], *, name: str) -> Weights:
     """Find the weights in the content of a file; see :func:`read_weights`. ``name`` is for messages."""
+    with untrusted(name):
+        return _weights_of(content, name)
+
+
+def _weights_of(content: Mapping[str, Any], name: str) -> Weights:
     inner = content.get(BUNDLE_KEY)
     ours = inner if isinstance(inner, Mapping) else content
     if "architecture" in ours:
@@ -123,9 +138,9 @@ def _by_layer(content: Mapping[str, Any], name: str) -> tuple[dict[str, Tensor],
         state = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
         state = {key: value for key, value in state.items() if _LAYER_KEY.match(key)}
         if state:
-            _require_plain(state, name)
+            _require_modest(state, name)
             return {key: value.clone() for key, value in state.items()}, prefix
-    entries = ", ".join(repr(key) for key in list(inner)[:4]) or "nothing"
+    entries = ", ".join(repr(str(key)[:60]) for key in list(inner)[:4]) or "nothing"
     raise WeightsError(f"{name!r} holds no weights by layer index ('0.conv.weight' and so on); it holds {entries}")
 
 
@@ -174,11 +189,8 @@ def _with_anchors(model: str, anchors: Anchors | None) -> dict[str, Any] | None:
     return replace(spec, anchors=anchors).to_dict()
 
 
-def _require_plain(state: Mapping[str, Tensor], name: str) -> None:
-    """Refuse what would not be numbers in memory, or far more of them than the file has."""
-    for key, value in state.items():
-        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            raise WeightsError(f"{name!r}: {key!r} is a sparse, quantised or empty tensor; save ordinary ones")
+def _require_modest(state: Mapping[str, Tensor], name: str) -> None:
+    """Refuse tensors that are far more numbers in memory than the file has."""
     stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in state.values()}
     asked = sum(value.numel() * value.element_size() for value in state.values())
     if asked > _MOST_COPIES * sum(stored.values()) + 2**20:
@@ -186,10 +198,14 @@ def _require_plain(state: Mapping[str, Tensor], name: str) -> None:
 
 
 def _finite(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    bad = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    bad = [key for key, value in state.items() if value.is_floating_point() and not _all_finite(value)]
     if bad:
         text = f"{name!r}: {len(bad)} of {len(state)} tensors hold NaN or infinity, the first is {bad[0]!r}; "
         warnings.warn(
             text + "the training that wrote them diverged, or the file is damaged", WeightsWarning, stacklevel=4
         )
     return state
+
+
+def _all_finite(value: Tensor) -> bool:
+    return bool((value if value.element_size() > 1 else value.float()).isfinite().all())

@@ -10,6 +10,7 @@ from yolo.core.files import write_atomically
 
 _RECORD = re.compile(r"\s*([0-9a-fA-F]{64})(\s.*)?", re.DOTALL)
 _ZIP, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
+_PICKLE, _HEADER = b"\x80", b"{"  # of files before torch 1.6; of safetensors, behind its length
 _ZIP_TAIL = 22 + 65535  # a zip archive's last record with the longest comment
 _GIT_LFS = b"version https://git-lfs"
 
@@ -74,4 +75,6 @@ def why_not_weights(path: Path) -> str | None:
         return "it is a Git LFS pointer, not the file itself"
     if head.startswith(_ZIP) and _ZIP_END not in tail:
         return "it is cut off, its end is missing"
+    if not (head.startswith((_ZIP, _PICKLE)) or head[8:9] == _HEADER):
+        return f"it begins with {head[:16]!r}, as no file of weights does"
     return None

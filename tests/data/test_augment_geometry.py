@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yolo.core.letterbox import letterbox, letterbox_geometry
-from yolo.data.augment.affine import AffineParams, RandomAffine, affine_matrix
+from yolo.data.augment.affine import AffineParams, RandomPerspective, affine_matrix
 from yolo.data.augment.base import Context
 from yolo.data.augment.geometry import (
     clip_boxes,
@@ -18,29 +18,17 @@ from yolo.data.augment.geometry import (
     transform_points,
     worth_keeping,
 )
+from yolo.data.augment.letterbox import LetterBox, NoParams
 from yolo.data.augment.mosaic import Mosaic, MosaicParams
+from yolo.data.augment.mosaic9 import Mosaic9
 from yolo.data.augment.paint import blank, paint
 from yolo.data.augment.pipeline import Pipeline
-from yolo.data.augment.scene import Source, View, render
+from yolo.data.augment.scene import Scene, Source, Tile, View, render
+from yolo.data.testing.pictures import Pictures
 from yolo.data.types import Sample, Targets
 
 S = 64
-STILL = RandomAffine(degrees=0, translate=0, scale=0)
-
-
-class Pictures:
-    """Sources in memory that remember what was read."""
-
-    def __init__(self, sources: list[Source]) -> None:
-        self.sources = sources
-        self.seen: list[int] = []
-
-    def read(self, index: int) -> Source:
-        self.seen.append(index)
-        return self.sources[index]
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self.sources[index].size
+STILL = RandomPerspective(degrees=0, translate=0, scale=0)
 
 
 def smooth(width: int, height: int, seed: int = 0) -> np.ndarray:
@@ -97,8 +85,8 @@ def test_paint_with_a_turned_region_agrees_with_the_plain_one() -> None:
     image = smooth(40, 30)
     matrix = np.array([[1.3, 0, 2.2], [0, 1.3, 5.1], [0, 0, 1]], np.float64)
     plain, masked = blank((S, S)), blank((S, S))
-    paint(plain, image, matrix, corners((0, 0, 45, 40)))
-    nearly = corners((0, 0, 45, 40)) + np.array([[0, 1e-9], [1e-9, 0], [0, -1e-9], [-1e-9, 0]])
+    paint(plain, image, matrix, corners((3, 6, 45, 40)))
+    nearly = corners((3, 6, 45, 40)) + np.array([[0, 1e-9], [1e-9, 0], [0, -1e-9], [-1e-9, 0]])
     paint(masked, image, matrix, nearly)
     np.testing.assert_array_equal(plain, masked)
 
@@ -136,25 +124,36 @@ def test_an_unmoved_single_picture_is_the_letterboxed_one(size: tuple[int, int])
     ],
 )
 @pytest.mark.parametrize("degrees", [0.0, 17.0])
-def test_a_mosaic_is_its_four_tiles_warped_separately(affine: AffineParams, degrees: float) -> None:
+@pytest.mark.parametrize("layout", [Mosaic(), Mosaic9()], ids=["four", "nine"])
+def test_a_mosaic_is_its_tiles_warped_separately(layout: Mosaic, affine: AffineParams, degrees: float) -> None:
     """Pixel by pixel against plain arithmetic: where a canvas pixel comes from, and what lies there."""
-    pictures = Pictures([source(0, 60, 40), source(1, 40, 60), source(2, 128, 128), source(3, 30, 30)])
-    params = MosaicParams((70.3, 51.9), (1, 2, 3))
+    sizes = [(60, 40), (40, 60), (128, 128), (30, 30), (90, 50), (20, 70), (64, 64), (33, 47), (100, 99)]
+    pictures = Pictures([source(number, *size) for number, size in enumerate(sizes)])
+    middle = (70.3, 51.9)
+    params = MosaicParams(middle, (1, 2, 3) if layout.grid == 2 else (1, 2, 3, 4, 5, 6, 7, 8))
     affine = replace(affine, degrees=degrees)
     view = View(affine_matrix(affine, (2 * S, 2 * S), (S, S)), (S, S))
-    scene = Mosaic().arrange(params, Context((S, S), count=4), pictures, view.shows)
+    scene = layout.arrange(params, Context((S, S), count=9), pictures, view)
     got = render(scene, view, 0).image.astype(float)
 
     y, x = np.mgrid[:S, :S] + 0.5
     points = transform_points(np.linalg.inv(view.matrix), np.stack([x.ravel(), y.ravel()], 1))
     expected = np.full((S * S, 3), 114.0)
-    for number, (right, below) in enumerate([(False, False), (True, False), (False, True), (True, True)]):
+    cell = 2 * S / layout.grid
+    lines = [(0.0, m, 2.0 * S) if layout.grid == 2 else (0.0, m - cell / 2, m + cell / 2, 2.0 * S) for m in middle]
+    order = [0, 1, 2, 3] if layout.grid == 2 else [1, 2, 3, 4, 0, 5, 6, 7, 8]
+    for place, number in enumerate(order):
+        row, column = divmod(place, layout.grid)
         image = pictures.sources[number].image.astype(float)
         height, width = image.shape[:2]
-        fit = S / max(width, height)
-        inside = ((points[:, 0] >= 70.3) == right) & ((points[:, 1] >= 51.9) == below)
-        inside &= (points >= 0).all(1) & (points < 2 * S).all(1)
-        at = (points - (70.3, 51.9)) / fit + (0 if right else width, 0 if below else height)
+        fit = cell / max(width, height)
+        inside, start = np.ones(S * S, bool), []
+        for axis, (step, side) in enumerate(((column, width), (row, height))):
+            low, high = lines[axis][step : step + 2]
+            inside &= (points[:, axis] >= low) & (points[:, axis] < high)
+            last = step == layout.grid - 1
+            start.append(high - fit * side if step == 0 else low if last else middle[axis] - fit * side / 2)
+        at = (points - start) / fit
         inside &= (at >= 0).all(1) & (at < (width, height)).all(1)
         expected[inside] = bilinear(image, at[inside])
     difference = np.abs(got.reshape(-1, 3) - expected).max(1)
@@ -173,7 +172,7 @@ def bilinear(image: np.ndarray, at: np.ndarray) -> np.ndarray:
 def test_hidden_tiles_are_not_even_read() -> None:
     pictures = Pictures([source(0, 60, 40), source(1, 40, 60), source(2, 64, 64), source(3, 30, 30)])
     view = View(affine_matrix(AffineParams(zoom=1.9), (2 * S, 2 * S), (S, S)), (S, S))
-    scene = Mosaic().arrange(MosaicParams((33.0, 33.0), (1, 2, 3)), Context((S, S), count=4), pictures, view.shows)
+    scene = Mosaic().arrange(MosaicParams((33.0, 33.0), (1, 2, 3)), Context((S, S), count=4), pictures, view)
     sample = render(scene, view, 0)
     assert pictures.seen == [3]
     assert sample.source_size == (60, 40)
@@ -196,7 +195,7 @@ def test_tile_borders_cut_boxes() -> None:
     """A box that the scene's edge cuts ends there, and its label goes when too little is left."""
     pictures = Pictures([source(0, 64, 64, [[0, 0, 64, 64], [0, 0, 12, 12]]), *(source(i, 64, 64) for i in (1, 2, 3))])
     view = View(affine_matrix(AffineParams(zoom=0.5), (2 * S, 2 * S), (S, S)), (S, S))
-    scene = Mosaic().arrange(MosaicParams((40, 40), (1, 2, 3)), Context((S, S), count=4), pictures, view.shows)
+    scene = Mosaic().arrange(MosaicParams((40, 40), (1, 2, 3)), Context((S, S), count=4), pictures, view)
     targets = render(scene, view, 0).targets
     np.testing.assert_allclose(targets.boxes, [[0, 0, 20, 20]])
 
@@ -216,3 +215,45 @@ def test_a_decoder_may_hand_out_a_smaller_picture() -> None:
     geometry = letterbox_geometry(full.size, (S, S))
     np.testing.assert_allclose(b.matrix, geometry.matrix)
     np.testing.assert_array_equal((a.image == 114).all((1, 2)), (b.image == 114).all((1, 2)))
+
+
+def test_a_reduced_picture_with_a_rest_stays_on_its_pixels() -> None:
+    """Half of 101 pixels is 51, which cover 102: stretched to 101 the picture would be out of place."""
+    full = source(0, 101, 75)
+    padded = np.pad(full.image, ((0, 1), (0, 1), (0, 0)), "edge").astype(float)
+    half = padded.reshape(38, 2, 51, 2, 3).mean((1, 3)).astype(np.uint8)
+    view = View(np.eye(3), (101, 75))
+    scene = [Scene([Tile(replace(full, image=image), np.eye(3))], full.size, np.eye(3)) for image in (full.image, half)]
+    a, b = (render(one, view, 0).image.astype(int) for one in scene)
+    assert np.abs(a - b).mean() < 2.5
+    assert np.abs(a[:, 90:] - b[:, 90:]).mean() < 3
+
+
+@pytest.mark.parametrize(("canvas", "least"), [((64, 48), (64, 47)), ((32, 32), (32, 23)), ((202, 150), (202, 150))])
+def test_a_letterbox_asks_for_what_it_shows(canvas: tuple[int, int], least: tuple[int, int]) -> None:
+    pictures = Pictures([source(0, 101, 75)])
+    LetterBox().arrange(NoParams(), Context(canvas), pictures, View(np.eye(3), canvas))
+    assert pictures.least == [least]
+
+
+def test_a_picture_is_asked_for_as_large_as_it_appears() -> None:
+    """Turned, the sides count as the picture's own; in perspective, where it is nearest."""
+    size = (400, 200)
+    turned = View(affine_matrix(AffineParams(zoom=0.5, degrees=90), size, size), size)
+    assert turned.least(np.eye(3), size) == (200, 100)
+    bent = View(affine_matrix(AffineParams(perspective=(0.001, 0)), size, size), size)
+    near = bent.scale_of(np.eye(3), (0, 0, *size))
+    ends = transform_points(bent.matrix, np.array([[0, 0], [1e-4, 0]]))
+    assert near[0] == pytest.approx(np.hypot(*(ends[1] - ends[0])) * 1e4, rel=1e-3)
+    assert bent.scale_of(np.eye(3), (200, 0, *size))[0] < near[0]
+
+
+def test_only_the_region_counts_where_the_rest_of_a_picture_is_behind_the_eye() -> None:
+    """A small part of a large picture, strongly bent: the part is drawn though the picture's corners are inside out."""
+    image = np.full((100, 1000, 3), 50, np.uint8)
+    matrix = affine_matrix(AffineParams(perspective=(0.01, 0)), (100, 100), (100, 100))
+    part = corners((30, 20, 70, 80))
+    assert (corners((0, 0, 1000, 100)) @ matrix[2, :2] + matrix[2, 2]).min() > 0 > (-200 * matrix[2, 0] + matrix[2, 2])
+    canvas = blank((100, 100))
+    paint(canvas, image, matrix @ np.array([[-1, 0, 100], [0, 1, 0], [0, 0, 1]]), transform_points(matrix, part))
+    assert (canvas == 50).any() and set(np.unique(canvas).tolist()) == {50, 114}

@@ -10,11 +10,12 @@ import pytest
 
 from yolo.core.errors import UsageError
 from yolo.core.plugins import registry
-from yolo.data.augment.affine import RandomAffine
+from yolo.data.augment.affine import RandomPerspective
 from yolo.data.augment.base import Augmentation, BatchAugmentation, Context, MixAugmentation
 from yolo.data.augment.configured import build_pipeline
 from yolo.data.augment.flip import FlipParams, RandomFlip
 from yolo.data.augment.hsv import HSVParams, RandomHSV
+from yolo.data.augment.mixup import MixUp
 from yolo.data.augment.mosaic import Mosaic
 from yolo.data.augment.pipeline import Chance, Pipeline
 from yolo.data.augment.scene import Source
@@ -84,8 +85,8 @@ class TestFlip(AugmentationContract):
 
 class TestAffine(AugmentationContract):
     @pytest.fixture
-    def augmentation(self) -> RandomAffine:
-        return RandomAffine(degrees=30, shear=10, perspective=0.001)
+    def augmentation(self) -> RandomPerspective:
+        return RandomPerspective(degrees=30, shear=10, perspective=0.001)
 
 
 class TestBlend(AugmentationContract):
@@ -143,7 +144,7 @@ def test_flip_mirrors_pixels_boxes_and_matrix_alike(params: FlipParams) -> None:
 class Four:
     """Four plain sources."""
 
-    def read(self, index: int) -> Source:
+    def read(self, index: int, *, least: tuple[int, int] | None = None) -> Source:
         targets = Targets(np.array([[8, 8, 56, 56]], np.float32), np.array([index]))
         return Source(index, np.full((S, S, 3), 40 * index + 20, np.uint8), targets, (S, S))
 
@@ -152,7 +153,7 @@ class Four:
 
 
 def pipeline(**changes: object) -> Pipeline:
-    still = RandomAffine(translate=0, scale=0)
+    still = RandomPerspective(translate=0, scale=0)
     return replace(Pipeline((S, S), still, layouts=[Chance(Mosaic())]), **changes)  # type: ignore[arg-type]
 
 
@@ -223,7 +224,8 @@ def test_configuration_order_and_switches() -> None:
     [
         ({"use": "flipp"}, "flip"),
         ({"use": "flip", "sideways": 1}, r"augmentations\[0\].*sideways"),
-        ({"use": "mosaic"}, r"augmentations\[0\].*Mosaic"),
+        ({"use": "mosaic"}, r"augmentations\[0\].*Mosaic.*data\.mosaic_prob"),
+        ({"use": "bbox_mosaic"}, r"augmentations\[0\].*BBoxMosaic.*bbox_mosaic"),
         ({"use": "pathlib.Path"}, r"augmentations\[0\].*Path"),
     ],
 )
@@ -236,3 +238,28 @@ def test_every_registered_augmentation_has_a_base_and_its_stage() -> None:
     for spec in registry("augmentations").specs():
         loaded = registry("augmentations").load(spec.name)
         assert loaded.stage == spec.stage, spec.name  # type: ignore[attr-defined]
+
+
+def test_the_names_of_the_specification() -> None:
+    """Class names, under which the documentation and class paths know them."""
+    loaded = {name: registry("augmentations").load(name) for name in registry("augmentations").names()}
+    names = {getattr(thing, "__name__", "") for thing in loaded.values()}
+    wanted = "LetterBox Mosaic Mosaic9 BBoxMosaic MixUp CutMix RandomPerspective RandomHSV RandomFlip"
+    assert set(wanted.split()) <= names
+
+
+def test_mixup_can_be_placed_by_hand() -> None:
+    built = build_pipeline(DataConfig(mixup_prob=0, augmentations=[{"use": "mixup", "p": 0.4, "alpha": 8.0}]))
+    assert [(type(chance.what), chance.p) for chance in built.mixes] == [(MixUp, 0.4)]
+
+
+def test_partners_may_be_taken_from_a_pool() -> None:
+    context = Context((S, S), index=3, count=1000, pool=(5, 7, 900))
+    pipe = build_pipeline(DataConfig(image_size=S, mixup_prob=1.0, mosaic_9_prob=0.5, bbox_mosaic={"prob": 0.3}))  # type: ignore[arg-type]
+    found = set()
+    for seed in range(60):
+        plan = pipe.draw(np.random.default_rng(seed), context, mix=True)
+        for picture in (plan.picture, *(partner for _, partners, _ in plan.mixes for partner in partners)):
+            found |= set(getattr(picture.arrangement, "partners", ()))
+            found |= {item.index for item in getattr(picture.arrangement, "documents", ())[1:]}
+    assert found == {5, 7, 900}

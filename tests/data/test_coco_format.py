@@ -169,7 +169,7 @@ def test_custom_loader_needs_no_local_files(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "images/train/sub/a.png").unlink()
     with pytest.raises(YoloError, match=r"image 9: .*sub/a\.png does not exist"):
         load_labels(config, "train")
-    monkeypatch.setattr("yolo.data.formats.coco.open_loader", lambda value: Remote())
+    monkeypatch.setattr("yolo.data.formats.coco.open_loader", lambda value, **_: Remote())
     table = load_labels(config, "train")
     assert table.sizes.tolist() == [[40, 30], [20, 10], [20, 10]]
 

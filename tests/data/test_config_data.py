@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 
 from yolo.core.errors import UsageError
 from yolo.data.config import DataConfig
+from yolo.data.config_bbox import BBoxMosaicConfig
 
 
 @pytest.fixture
@@ -34,6 +35,12 @@ def test_defaults_of_the_specification() -> None:
     assert (config.mosaic_prob, config.close_mosaic_epochs) == (1.0, 15)
     assert (config.degrees, config.translate, config.scale, config.shear, config.perspective) == (0, 0.1, 0.9, 0, 0)
     assert (config.hsv_h, config.hsv_s, config.hsv_v, config.flip_lr, config.flip_ud) == (0.015, 0.7, 0.4, 0.5, 0)
+    assert (config.mosaic_9_prob, config.mixup_prob, config.mixup_alpha, config.cutmix_prob) == (0, 0.15, 32, 0)
+    assert (config.data_fraction, config.scaled_decode, config.share_decoded) == (1, True, False)
+    documents = config.bbox_mosaic
+    assert (documents.prob, documents.degrees, documents.translate, documents.scale) == (0, 20, 0.05, 0.15)
+    assert (documents.shear, documents.perspective, documents.jitter) == (2, 0, 0.3)
+    assert (documents.hsv_h, documents.hsv_s, documents.hsv_v) == (0.015, 0.4, 0.3)
     assert pickle.loads(pickle.dumps(config)) == config
 
 
@@ -58,6 +65,16 @@ def test_defaults_of_the_specification() -> None:
         ("shear", 90.0),
         ("hsv_h", "a lot"),
         ("close_mosaic_epochs", -1),
+        ("mosaic_9_prob", -0.1),
+        ("mixup_prob", 2.0),
+        ("mixup_alpha", 0.0),
+        ("cutmix_prob", float("inf")),
+        ("data_fraction", 0.0),
+        ("data_fraction", 1.5),
+        ("bbox_mosaic", 0.6),
+        ("bbox_mosaic.prob", {"prob": 2}),
+        ("bbox_mosaic.scale", {"scale": 1.0}),
+        ("bbox_mosaic.jiter", {"jiter": 0.5}),
         ("seed", -1),
         ("augmentations", [{"p": 0.5}]),
         ("augmentations", [{"use": "rain", "p": 2}]),
@@ -65,7 +82,7 @@ def test_defaults_of_the_specification() -> None:
 )
 def test_errors_name_the_key(key: str, value: Any) -> None:
     with pytest.raises(UsageError, match=rf"data\.{key}\b"):
-        DataConfig(**{key: value})
+        DataConfig(**{key.split(".")[0]: value})
 
 
 def test_every_key_has_a_help_text(parser: ArgumentParser) -> None:
@@ -96,6 +113,24 @@ def test_command_line_forms(parser: ArgumentParser) -> None:
     assert parse(parser, "--data.image_size", "[64, 32]").size == (64, 32)
     assert parse(parser, "--data.image_loader=turbojpeg").image_loader == "turbojpeg"
     assert parse(parser, "--data.image_loader.class_path=a.B").image_loader == {"class_path": "a.B"}
+
+
+def test_bbox_mosaic_forms(parser: ArgumentParser, tmp_path: Path) -> None:
+    """In a file any of its keys; on the command line each by itself, over the file; in Python a mapping."""
+    path = tmp_path / "run.yaml"
+    path.write_text("data:\n  bbox_mosaic:\n    prob: 0.6\n    jitter: 0.5\n")
+    config = parse(parser, "--config", str(path), "--data.bbox_mosaic.prob=0.8")
+    assert config.bbox_mosaic == BBoxMosaicConfig(prob=0.8, jitter=0.5)
+    assert DataConfig(bbox_mosaic={"prob": 0.8, "jitter": 0.5}).bbox_mosaic == config.bbox_mosaic  # type: ignore[arg-type]
+    namespace = parser.parse_args(["--data.bbox_mosaic.prob=0.8"]).data.bbox_mosaic
+    assert DataConfig(bbox_mosaic=namespace).bbox_mosaic == BBoxMosaicConfig(prob=0.8)
+    assert DataConfig(bbox_mosaic=None).bbox_mosaic == BBoxMosaicConfig()  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="jiter"):
+        parse(parser, "--data.bbox_mosaic.jiter=0.5")
+
+
+def test_the_key_is_never_printed() -> None:
+    assert "c0ffee" not in repr(DataConfig(encryption_key="c0ffee" * 10 + "0000"))
 
 
 @pytest.mark.parametrize("argument", ["--data.rot=x", "--data.cache_compress=true", "--data.batch_size=many"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import resource
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -154,17 +154,34 @@ def test_any_exception_names_the_path() -> None:
         Broken().read("a.jpg")
 
 
-def test_two_thousand_images_under_a_low_limit_of_open_files(tmp_path: Path) -> None:
+def test_ten_thousand_images_under_a_low_limit_of_open_files(tmp_path: Path) -> None:
     Image.new("RGB", (32, 24), (10, 20, 30)).save(tmp_path / "a.jpg")
     Image.new("RGB", (32, 24), (10, 20, 30)).save(tmp_path / "a.png")
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    Image.new("RGB", (1000, 800), (10, 20, 30)).save(tmp_path / "large.bmp")  # 2.4 MB
     code = (
-        "import resource, sys\n"
-        f"resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))\n"
+        "import sys\n"
+        "from yolo.core.plugins import registry\n"
+        "from yolo.data.encryption import encrypt, find_key\n"
         "from yolo.data.loaders import open_loader\n"
-        "loader = open_loader('default')\n"
-        "kept = [loader(f'{sys.argv[1]}/a.{kind}') for _ in range(1000) for kind in ('jpg', 'png')]\n"
-        "print(len(kept))\n"
+        "sealed = encrypt(open(sys.argv[1] + '/a.jpg', 'rb').read(), find_key())\n"
+        "open(sys.argv[1] + '/a.jpg.enc', 'wb').write(sealed)\n"
+        "for name in registry('image_loaders').names():\n"
+        "    loader, second = open_loader(name), '/a.jpg.enc' if name == 'encrypted' else '/a.png'\n"
+        "    kept = [loader(sys.argv[1] + kind) for _ in range(1250) for kind in ('/a.jpg', second)]\n"
+        "    kept += [loader.read(sys.argv[1] + '/large.bmp', least=(9, 9))[:1, :1].copy() for _ in range(100)]\n"
+        "    print(name, len(kept))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "2000", done.stderr
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'ulimit -n 256 && exec {sys.executable} -c "$0" "$1"', code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"YOLO_ENCRYPTION_KEY": "5a" * 32},
+    )
+    assert done.stdout.splitlines() == [f"{name} 2600" for name in registry("image_loaders").names()], done.stderr
+
+
+def test_arguments_without_a_class_are_refused_without_showing_them() -> None:
+    with pytest.raises(UsageError, match="class_path is missing") as caught:
+        open_loader({"init_args": {"key": "5a" * 32}})
+    assert "5a5a" not in str(caught.value)

@@ -147,3 +147,15 @@ def test_the_image_size_may_stand_under_model(tmp_path: Path) -> None:
 def test_two_different_image_sizes_are_refused() -> None:
     with pytest.raises(UsageError, match=r"model\.image_size.*data\.image_size"):
         make_cli(["--model.image_size=320", "--data.image_size=640", "--trainer.logger=false"])
+
+
+def test_options_win_over_files_wherever_they_stand(tmp_path):
+    (tmp_path / "one.yaml").write_text("data: {scale: 0.1, degrees: 5}")
+    (tmp_path / "two.yaml").write_text("data: {degrees: 7}")
+    files = [str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml")]
+    for args in (
+        ["--data.scale=0.7", "--config", files[0], "-c", files[1]],
+        ["-c", files[0], "--data.scale=0.7", f"-c={files[1]}"],
+    ):
+        config = make_cli([*args, "--data.root=nowhere"]).datamodule.config
+        assert (config.scale, config.degrees) == (0.7, 7)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from yolo.core.errors import YoloError
+from yolo.core.reduction import reduction
 
 #: Suffixes (lower case) of the files that a folder scan takes for images.
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
@@ -41,6 +42,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+_JPEG = ("JPEG", "MPO")
 _ONE_PICTURE_FORMATS = {"MPO"}  # the second picture is a preview or the other eye, never the next frame
 _LARGE = 64_000_000  # pixels; above this the reader says how much memory the picture takes
 
@@ -53,8 +56,13 @@ class ImageWarning(UserWarning):
     """A picture that was used, but not quite as it was written."""
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def read_image(path: str | os.PathLike[str], *, least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Read one picture file.
+
+    Args:
+        path: of the file.
+        least: (width, height) that is needed of the upright picture: a JPEG may come reduced by 2, 4 or 8, but not
+            below this (:mod:`yolo.core.reduction`).
 
     Returns:
         uint8 ``[H, W, 3]``, RGB, upright, contiguous and writable.
@@ -63,12 +71,12 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         ImageError: not there, not a regular file, not a picture, damaged, too large, or of an unusable kind.
     """
     _require_regular_file(path)
-    return _read(Path(path), str(path))
+    return _read(Path(path), str(path), least)
 
 
-def decode_image(data: bytes, *, name: str) -> NDArray[np.uint8]:
+def decode_image(data: bytes, *, name: str, least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Decode an encoded picture held in memory, by the rules of :func:`read_image`; ``name`` is for messages."""
-    return _read(io.BytesIO(data), name)
+    return _read(io.BytesIO(data), name, least)
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -78,11 +86,12 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         ImageError: as :func:`read_image`, as far as the header shows it.
     """
     _require_regular_file(path)
-    with _opened(Path(path), str(path)) as image:
-        width, height = image.size
-        # Pillow already turns the size of TIFF (and AVIF) pictures.
-        turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)
-    return (height, width) if turned else (width, height)
+    return _size(Path(path), str(path))
+
+
+def encoded_size(data: bytes, *, name: str) -> tuple[int, int]:
+    """As :func:`image_size`, for an encoded picture held in memory; ``name`` is for messages."""
+    return _size(io.BytesIO(data), name)
 
 
 def to_rgb(image: Image.Image, *, name: str = "the image") -> NDArray[np.uint8]:
@@ -151,7 +160,15 @@ def _opened(source: Path | io.BytesIO, name: str) -> Image.Image:
         raise ImageError(f"{name!r} has a damaged header ({_reason(error)})") from error
 
 
-def _read(source: Path | io.BytesIO, name: str) -> NDArray[np.uint8]:
+def _size(source: Path | io.BytesIO, name: str) -> tuple[int, int]:
+    with _opened(source, name) as image:
+        width, height = image.size
+        # Pillow already turns the size of TIFF (and AVIF) pictures.
+        turned = image.format != "TIFF" and _orientation(image) in _ON_THEIR_SIDE
+    return (height, width) if turned else (width, height)
+
+
+def _read(source: Path | io.BytesIO, name: str, least: tuple[int, int] | None) -> NDArray[np.uint8]:
     with _opened(source, name) as image:
         width, height = image.size
         if width * height > _LARGE:
@@ -161,7 +178,17 @@ def _read(source: Path | io.BytesIO, name: str) -> NDArray[np.uint8]:
         if frames > 1 and image.format not in _ONE_PICTURE_FORMATS:
             text = f"{name!r} holds {frames} frames or pages; only the first is used"
             warnings.warn(text, ImageWarning, stacklevel=3)
+        if least is not None and image.format in _JPEG:
+            _reduce(image, least)
         return to_rgb(image, name=name)
+
+
+def _reduce(image: Image.Image, least: tuple[int, int]) -> None:
+    orientation = _orientation(image)
+    wanted = (least[1], least[0]) if orientation in _ON_THEIR_SIDE else least
+    factor = reduction(image.size, wanted, turned=orientation in _UPRIGHT)
+    if factor > 1:
+        image.draft(None, (image.width // factor, image.height // factor))
 
 
 def _pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
@@ -200,6 +227,8 @@ def _glance(source: Path | io.BytesIO) -> str:
     head = source.getvalue()[:64] if isinstance(source, io.BytesIO) else _head(source)
     if not head:
         return "the file is empty"
+    if head.startswith(b"YOLOENC\0"):
+        return "it is encrypted: `yolo data decrypt` opens it, and data.image_loader: encrypted reads it"
     if head.lstrip()[:1] == b"<":
         return "it looks like a web page or other markup"
     return f"it begins with {head[:12]!r}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from yolo.core.errors import UsageError
+from yolo.data.config_bbox import BBoxMosaicConfig
+from yolo.data.ranges import VIEW_LIMITS, at_least, positive, within
 
 SPLITS = ("train", "val", "test")
-_FRACTIONS = ("mosaic_prob", "flip_lr", "flip_ud", "translate", "hsv_h", "hsv_s", "hsv_v")
+_PROBABILITIES = ("mosaic_prob", "mosaic_9_prob", "mixup_prob", "cutmix_prob", "flip_lr", "flip_ud")
+_RANGES = dict.fromkeys((*_PROBABILITIES, "hsv_h", "hsv_s", "hsv_v"), 1.0) | VIEW_LIMITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,19 @@ class DataConfig:
         prefetch_factor: Batches that each worker prepares ahead.
         image_loader: What reads an image file: a registered name, or ``class_path`` and ``init_args`` of a subclass of
             ``yolo.data.loaders.ImageLoader``. Not set: ``default``.
-        mosaic_prob: Probability that a training sample is a mosaic of four images.
+        encryption_key: Key of encrypted images and caches, 64 hexadecimal characters. Not set: the environment variable
+            ``YOLO_ENCRYPTION_KEY``. It is never printed and never saved.
+        scaled_decode: Decode JPEG files at half, a quarter or an eighth of their size where a sample shows them smaller
+            still.
+        share_decoded: Take the other images of mosaics from the sample's own batch, so that each file of a batch is
+            decoded once. Faster, with less variety.
+        data_fraction: Share of the images of every class to train and validate on, above 0 to 1.
+        mosaic_prob: Probability that a training sample is a mosaic.
+        mosaic_9_prob: Probability that a mosaic has nine images and not four.
+        mixup_prob: Probability that a mosaic is blended with another mosaic.
+        mixup_alpha: Both parameters of the beta distribution of that blend; the larger, the nearer to half and half.
+        cutmix_prob: Probability that a training sample that is no mosaic gets a region of another image.
+        bbox_mosaic: Mosaics of whole documents, an object of each of four images.
         close_mosaic_epochs: Number of epochs at the end of training without mosaics and other mixes.
         degrees: Largest rotation, in degrees either way.
         translate: Largest shift, as a fraction of the image size.
@@ -82,7 +96,16 @@ class DataConfig:
     pin_memory: bool = True
     prefetch_factor: int = 4
     image_loader: str | dict[str, Any] | None = None
+    encryption_key: str | None = field(default=None, repr=False)
+    scaled_decode: bool = True
+    share_decoded: bool = False
+    data_fraction: float = 1.0
     mosaic_prob: float = 1.0
+    mosaic_9_prob: float = 0.0
+    mixup_prob: float = 0.15
+    mixup_alpha: float = 32.0
+    cutmix_prob: float = 0.0
+    bbox_mosaic: BBoxMosaicConfig = field(default_factory=BBoxMosaicConfig)
     close_mosaic_epochs: int = 15
     degrees: float = 0.0
     translate: float = 0.1
@@ -104,19 +127,15 @@ class DataConfig:
             raise UsageError("data.format is empty: give coco, yolo, or a format that `yolo plugins` lists")
         if self.image_size is not None:
             _check_size(self.image_size)
-        for key in ("batch_size", "prefetch_factor"):
-            self._at_least(key, 1)
-        for key in ("num_workers", "close_mosaic_epochs"):
-            self._at_least(key, 0)
-        for key, low in (("num_classes", 1), ("seed", 0)):
-            if getattr(self, key) is not None:
-                self._at_least(key, low)
-        for key in _FRACTIONS:
-            self._within(key, 0, 1)
-        self._within("degrees", 0, 360)
-        self._within("shear", 0, 89)
-        self._within("perspective", 0, 0.1)
-        self._within("scale", 0, 0.99)
+        lowest: dict[str, int] = {"batch_size": 1, "prefetch_factor": 1, "num_workers": 0, "close_mosaic_epochs": 0}
+        for key, low in (lowest | {"num_classes": 1, "seed": 0}).items():
+            if key in lowest or getattr(self, key) is not None:
+                at_least(f"data.{key}", getattr(self, key), low)
+        for key, high in _RANGES.items():
+            within(f"data.{key}", getattr(self, key), 0, high)
+        positive("data.mixup_alpha", self.mixup_alpha, 1000)
+        positive("data.data_fraction", self.data_fraction, 1)
+        object.__setattr__(self, "bbox_mosaic", BBoxMosaicConfig.of(self.bbox_mosaic))
         _check_augmentations(self.augmentations)
 
     @property
@@ -140,17 +159,6 @@ class DataConfig:
             raise UsageError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
         value = getattr(self, f"{split}_{kind}")
         return None if value is None else self.folder / Path(value).expanduser()
-
-    def _at_least(self, key: str, low: int) -> None:
-        value = getattr(self, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise UsageError(f"data.{key} is {value!r}: it must be a whole number, {low} or more")
-
-    def _within(self, key: str, low: float, high: float) -> None:
-        value = getattr(self, key)
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or not low <= value <= high:
-            raise UsageError(f"data.{key} is {value!r}: it must be a number from {low:g} to {high:g}")
 
 
 def _check_size(value: object) -> None:

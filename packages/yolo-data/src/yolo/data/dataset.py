@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,11 @@ from yolo.core.letterbox import letterbox
 from yolo.data.augment.base import Context
 from yolo.data.augment.geometry import clip_boxes, scaling, transform_boxes
 from yolo.data.augment.pipeline import Pipeline
-from yolo.data.augment.scene import Source
+from yolo.data.augment.scene import Reader, Source
 from yolo.data.labels import LabelTable
 from yolo.data.loaders import ImageLoader
 from yolo.data.sampler import SampleKey
+from yolo.data.sharing import SharedReader, shared_pool
 from yolo.data.types import Sample, Targets
 
 _BATCH = 1  # fourth number of a batch's seed, so that it is no sample's seed
@@ -32,40 +34,64 @@ class TrainDataset(Dataset[Sample]):
         loader: reads the image files.
         pipeline: augments; also gives the size of the samples.
         seed: first part of every sample's seed.
+        scaled_decode: let the loader reduce a file that a sample shows smaller still.
+        share_decoded: take the other pictures of a mix from the sample's own batch and decode each file of a batch once
+            (:mod:`yolo.data.sharing`). A sample that is asked for alone is as without it.
     """
 
-    def __init__(self, table: LabelTable, loader: ImageLoader, pipeline: Pipeline, *, seed: int) -> None:
+    def __init__(
+        self,
+        table: LabelTable,
+        loader: ImageLoader,
+        pipeline: Pipeline,
+        *,
+        seed: int,
+        scaled_decode: bool = False,
+        share_decoded: bool = False,
+    ) -> None:
         self.table = table
         self.loader = loader
         self.pipeline = pipeline
         self.seed = seed
+        self.scaled_decode = scaled_decode
+        self.share_decoded = share_decoded
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, key: SampleKey) -> Sample:
         """Make one sample, the batch stage not included."""
-        context = self._context(key)
-        plan = self.pipeline.draw(self._rng(key.epoch, key.index), context, mix=key.mix)
-        return self.pipeline.carry_out(plan, context, self)
+        return self._make(key, self._context(key), self)
 
     def __getitems__(self, keys: Sequence[SampleKey]) -> list[Sample]:
         """Make the samples of one batch; torch's DataLoader prefers this to one call a sample."""
-        samples = [self[key] for key in keys]
-        if not self.pipeline.batches or not keys:
+        if not keys:
+            return []
+        pool = shared_pool(key.index for key in keys) if self.share_decoded else ()
+        reader = SharedReader(self, self.pipeline.size) if pool else self
+        samples = [self._make(key, replace(self._context(key), pool=pool), reader) for key in keys]
+        if not self.pipeline.batches:
             return samples
         first = keys[0]
         rng = self._rng(first.epoch, first.index, _BATCH)
-        return self.pipeline.finish(samples, rng, self._context(first))
+        return self.pipeline.finish(samples, rng, replace(self._context(first), pool=pool))
 
-    def read(self, index: int) -> Source:
+    def read(self, index: int, *, least: tuple[int, int] | None = None) -> Source:
         """Decode a file (the interface that layouts read through)."""
-        image = _read(self.table, self.loader, index)
+        image = _read(self.table, self.loader, index, least if self.scaled_decode else None)
         return Source(index, image, self.table.targets(index), self.table.size(index))
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of a file as the labels tell them."""
         return self.table.size(index)
+
+    def targets(self, index: int) -> Targets:
+        """Boxes of a file in pixels of that size."""
+        return self.table.targets(index)
+
+    def _make(self, key: SampleKey, context: Context, reader: Reader) -> Sample:
+        plan = self.pipeline.draw(self._rng(key.epoch, key.index), context, mix=key.mix)
+        return self.pipeline.carry_out(plan, context, reader)
 
     def _context(self, key: SampleKey) -> Context:
         return Context(self.pipeline.size, epoch=key.epoch, index=key.index, count=len(self))
@@ -106,14 +132,18 @@ class EvalDataset(Dataset[Sample]):
         return Sample(image, moved, index, (width, height), matrix)
 
 
-def _read(table: LabelTable, loader: ImageLoader, index: int) -> NDArray[np.uint8]:
-    """Decode a file. A loader may hand out a smaller or larger picture than the labels count in, not another shape.
+def _read(
+    table: LabelTable, loader: ImageLoader, index: int, least: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Decode a file, at a reduced size if that is enough.
+
+    A loader may hand out a smaller or larger picture than the labels count in, but not one of another shape.
 
     Raises:
         YoloError: the picture cannot be the labelled one: it was turned, cut, or replaced.
     """
     path = table.path(index)
-    image = loader.read(path)
+    image = loader.read(path, least=least)
     width, height = table.size(index)
     seen = image.shape[1], image.shape[0]
     if abs(seen[0] * height - seen[1] * width) > max(width, height):  # one pixel is rounding

@@ -105,13 +105,20 @@ def build_loader(
     Raises:
         UsageError: the split is empty, or the configuration names an unknown loader or augmentation.
     """
-    loader = open_loader(config.image_loader)
+    loader = open_loader(config.image_loader, encryption_key=config.encryption_key)
     dataset: TrainDataset | EvalDataset
     mix_epochs = None
     if training:
-        dataset = TrainDataset(table, loader, build_pipeline(config), seed=config.seed or 0)
+        dataset = TrainDataset(
+            table,
+            loader,
+            build_pipeline(config),
+            seed=config.seed or 0,
+            scaled_decode=config.scaled_decode,
+            share_decoded=config.share_decoded,
+        )
         mix_epochs = mixing_epochs(max_epochs, config.close_mosaic_epochs)
-        if mix_epochs == 0 and config.mosaic_prob:
+        if mix_epochs == 0 and (config.mosaic_prob or config.bbox_mosaic.prob):
             _log.info(
                 "No mosaic in this run: its %s epochs are all within the last close_mosaic_epochs (%d)",
                 *(max_epochs, config.close_mosaic_epochs),

@@ -1,10 +1,10 @@
-"""What yolo-data adds to the ``yolo`` command: loaders, formats and augmentations. Imports nothing heavy."""
+"""What yolo-data adds to ``yolo``: loaders, formats, augmentations and commands. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from yolo.core.plugins import AugmentationSpec, DatasetFormatSpec, ImageLoaderSpec, hookimpl
+from yolo.core.plugins import AugmentationSpec, CommandSpec, DatasetFormatSpec, ImageLoaderSpec, hookimpl
 
 
 @hookimpl
@@ -14,6 +14,21 @@ def yolo_image_loaders() -> Iterator[ImageLoaderSpec]:
         "default",
         target="yolo.data.loaders.default:DefaultImageLoader",
         summary="Decode any common format with Pillow.",
+    )
+    yield ImageLoaderSpec(
+        "fast",
+        target="yolo.data.loaders.fast:FastImageLoader",
+        summary="Decode JPEG and PNG with OpenCV, large files from mapped memory.",
+    )
+    yield ImageLoaderSpec(
+        "turbojpeg",
+        target="yolo.data.loaders.turbojpeg:TurboJPEGLoader",
+        summary="Decode JPEG with libjpeg-turbo, OpenCV where it is missing.",
+    )
+    yield ImageLoaderSpec(
+        "encrypted",
+        target="yolo.data.loaders.encrypted:EncryptedImageLoader",
+        summary="Decrypt .enc images in memory.",
     )
 
 
@@ -31,14 +46,35 @@ def yolo_dataset_formats() -> Iterator[DatasetFormatSpec]:
 
 @hookimpl
 def yolo_augmentations() -> Iterator[AugmentationSpec]:
-    """Augmentations."""
-    yield AugmentationSpec(
-        "mosaic", target="yolo.data.augment.mosaic:Mosaic", summary="Four images around a random centre.", stage="mix"
+    """Augmentations, in the order in which they happen."""
+    package = "yolo.data.augment"
+    mixes = {
+        "letterbox": ("letterbox:LetterBox", "One image, fitted into the middle."),
+        "mosaic": ("mosaic:Mosaic", "Four images around a random centre."),
+        "mosaic9": ("mosaic9:Mosaic9", "Nine images in a grid around a random middle."),
+        "bbox_mosaic": ("bbox_mosaic:BBoxMosaic", "Four whole documents, each turned on its own, none cut off."),
+        "mixup": ("mixup:MixUp", "Two mosaics blended, with the boxes of both."),
+        "cutmix": ("cutmix:CutMix", "A region of another image pasted in."),
+    }
+    samples = {
+        "perspective": ("affine:RandomPerspective", "Rotation, zoom, shear, shift and perspective in one warp."),
+        "hsv": ("hsv:RandomHSV", "Hue, saturation and brightness."),
+        "flip": ("flip:RandomFlip", "Mirror images."),
+    }
+    for name, (target, summary) in mixes.items():
+        yield AugmentationSpec(name, target=f"{package}.{target}", summary=summary, stage="mix")
+    for name, (target, summary) in samples.items():
+        yield AugmentationSpec(name, target=f"{package}.{target}", summary=summary)
+
+
+@hookimpl
+def yolo_commands() -> Iterator[CommandSpec]:
+    """Commands."""
+    yield CommandSpec(
+        "data", target="yolo.data.commands.group:data", summary="Check data sets, encrypt and decrypt their images."
     )
-    yield AugmentationSpec(
-        "affine",
-        target="yolo.data.augment.affine:RandomAffine",
-        summary="Rotation, zoom, shear, shift and perspective in one warp.",
+    yield CommandSpec(
+        "visualize-aug",
+        target="yolo.data.commands.visualize:visualize_aug",
+        summary="Draw augmented training samples with their boxes.",
     )
-    yield AugmentationSpec("hsv", target="yolo.data.augment.hsv:RandomHSV", summary="Hue, saturation and brightness.")
-    yield AugmentationSpec("flip", target="yolo.data.augment.flip:RandomFlip", summary="Mirror images.")

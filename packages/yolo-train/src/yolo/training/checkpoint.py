@@ -9,10 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import yaml
 from torch import Tensor
 
 from yolo.core.preprocessing import PREPROCESSING
 from yolo.core.weights.bundle import BUNDLE_KEY, ModelBundle
+from yolo.data.encryption.keys import hide_keys
 from yolo.data.labels import LabelTable
 from yolo.training.module import YOLOModule
 from yolo.training.saved_config import ConfigCallback
@@ -40,8 +42,8 @@ def add_bundle(checkpoint: dict[str, Any], module: YOLOModule) -> None:
             "preprocess": PREPROCESSING,
             "dataset": dataset_facts(module),
             "config": _config_text(module),
-            "data": _plain(module.data.config),
-            "model": _plain(module.config),
+            "data": _settings(module.data.config),
+            "model": _settings(module.config),
             "epoch": int(checkpoint.get("epoch", 0)),
             "metrics": module.metrics_of_epoch(),
         },
@@ -92,6 +94,11 @@ def _config_text(module: YOLOModule) -> str | None:
     """Return the resolved configuration as YAML, None for a training that was set up in Python."""
     callbacks = getattr(module.trainer, "callbacks", [])
     return next((callback.text for callback in callbacks if isinstance(callback, ConfigCallback)), None)
+
+
+def _settings(config: Any) -> Any:
+    """Return settings as plain data, without encryption keys."""
+    return yaml.safe_load(hide_keys(yaml.safe_dump(_plain(config))))
 
 
 def _plain(value: Any) -> Any:

@@ -8,8 +8,10 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from yolo.core.errors import UsageError
+from yolo.data.check.compare import warn_about_splits
 from yolo.data.config import DataConfig
-from yolo.data.formats import load_labels, require_same_classes
+from yolo.data.formats import load_labels
+from yolo.data.formats.report import show
 from yolo.data.labels import LabelTable
 from yolo.data.loader import build_loader
 
@@ -45,12 +47,13 @@ class YOLODataModule(LightningDataModule):
         return self._labels[split]
 
     def setup(self, stage: str) -> None:
-        """Read the labels a stage needs, and see that train and val speak of the same classes."""
+        """Read the labels a stage needs, with all repairs, and see that train and val go together.
+
+        This is the fast part of ``yolo data check``: it reads what training needs anyway.
+        """
         validated = self.trainer is None or self.trainer.limit_val_batches != 0
         splits = [*(["train"] if stage == "fit" else []), *(["val"] if validated else [])]
-        tables = [self.labels(split) for split in splits]
-        for table in tables[1:]:
-            require_same_classes(tables[0], table)
+        warn_about_splits({split: self.labels(split) for split in splits}, show(self.config.folder))
 
     def check_classes(self, expected: int | None) -> None:
         """Compare a number of classes with the data.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from yolo.core.plugins import CommandSpec, LRSchedulerSpec, hookimpl
+from yolo.core.plugins import CommandSpec, ConfigSpec, LRSchedulerSpec, hookimpl
 
 
 @hookimpl
@@ -31,3 +31,15 @@ def yolo_lr_schedulers() -> Iterator[LRSchedulerSpec]:
     yield LRSchedulerSpec(
         "cosine", target="yolo.training.schedulers.cosine:Cosine", summary="Half a cosine down to lr_min_factor."
     )
+
+
+@hookimpl
+def yolo_configs() -> Iterator[ConfigSpec]:
+    """Add the packaged configurations."""
+    summaries = {
+        "default": "A data set in COCO layout, on a GPU.",
+        "debug": "A few steps of everything.",
+        "quickstart": "A complete training in a few minutes, without any data of your own.",
+    }
+    for name, summary in summaries.items():
+        yield ConfigSpec(name, target=f"yolo.training.configs:{name}", summary=summary)

@@ -6,11 +6,12 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from yolo.core.files import write_atomically
+from yolo.data.encryption.keys import hide_keys
 from yolo.training.runs import run_folder
 
 
 class ConfigCallback(Callback):
-    """Writes ``config.yaml`` into the run folder, never into the user's working folder.
+    """Writes ``config.yaml``, without keys, into the run folder, never into the user's working folder.
 
     Args:
         parser: the parser the configuration came from.
@@ -18,7 +19,7 @@ class ConfigCallback(Callback):
     """
 
     def __init__(self, parser: ArgumentParser, config: Namespace) -> None:
-        self.text = parser.dump(config, skip_unset=False)
+        self.text = hide_keys(parser.dump(config, skip_unset=False))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file before the training starts."""

@@ -2,7 +2,7 @@
 
 A plugin is a light module of hook implementations, named by an entry point in the group ``yolo.plugins``. Each hook
 yields frozen records whose ``target`` is a string, so that finding plugins imports nothing heavy. See
-:mod:`yolo.core.plugins.hookspecs` for the six hooks, and :mod:`yolo.core.testing` for a test class to inherit.
+:mod:`yolo.core.plugins.hookspecs` for the seven hooks, and :mod:`yolo.core.testing` for a test class to inherit.
 
 Importing this package does not import torch.
 """
@@ -16,6 +16,7 @@ from .manager import PluginManager, get_manager, registry, reset_manager
 from .records import (
     AugmentationSpec,
     CommandSpec,
+    ConfigSpec,
     DatasetFormatSpec,
     ExportBackendSpec,
     ImageLoaderSpec,
@@ -36,6 +37,7 @@ __all__ = [
     "PROJECT",
     "AugmentationSpec",
     "CommandSpec",
+    "ConfigSpec",
     "DatasetFormatSpec",
     "ExportBackendSpec",
     "ImageLoaderSpec",

@@ -1,4 +1,4 @@
-"""The six hooks of the pluggy project ``yolo``, one per kind of thing that a plugin may add.
+"""The seven hooks of the pluggy project ``yolo``, one per kind of thing that a plugin may add.
 
 A plugin implements any of them in a light module and names that module in its ``pyproject.toml``::
 
@@ -18,6 +18,7 @@ import pluggy
 from .records import (
     AugmentationSpec,
     CommandSpec,
+    ConfigSpec,
     DatasetFormatSpec,
     ExportBackendSpec,
     ImageLoaderSpec,
@@ -131,6 +132,21 @@ def yolo_commands() -> Iterable[CommandSpec]:
     return ()
 
 
+@_hookspec
+def yolo_configs() -> Iterable[ConfigSpec]:
+    """Add configurations that users name instead of a path.
+
+    Example::
+
+        from yolo.core.plugins import ConfigSpec, hookimpl
+
+        @hookimpl
+        def yolo_configs():
+            yield ConfigSpec("drone", target="my_plugin.configs:drone", summary="Small objects from above.")
+    """
+    return ()
+
+
 HOOKS: Mapping[str, tuple[str, type[PluginSpec], str]] = {
     "image_loaders": ("yolo_image_loaders", ImageLoaderSpec, "image loader"),
     "dataset_formats": ("yolo_dataset_formats", DatasetFormatSpec, "dataset format"),
@@ -138,6 +154,7 @@ HOOKS: Mapping[str, tuple[str, type[PluginSpec], str]] = {
     "lr_schedulers": ("yolo_lr_schedulers", LRSchedulerSpec, "learning-rate schedule"),
     "export_backends": ("yolo_export_backends", ExportBackendSpec, "export backend"),
     "commands": ("yolo_commands", CommandSpec, "command"),
+    "configs": ("yolo_configs", ConfigSpec, "packaged configuration"),
 }
 """Per kind: the hook, the type of its records, and what to call one of them in a sentence."""
 

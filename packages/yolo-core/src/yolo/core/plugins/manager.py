@@ -197,8 +197,8 @@ def registry(kind: str) -> Registry:
     """The registered things of one kind, in this process.
 
     Args:
-        kind: ``image_loaders``, ``dataset_formats``, ``augmentations``, ``lr_schedulers``, ``export_backends`` or
-            ``commands``.
+        kind: ``image_loaders``, ``dataset_formats``, ``augmentations``, ``lr_schedulers``, ``export_backends``,
+            ``commands`` or ``configs``.
 
     Raises:
         UsageError: another kind.

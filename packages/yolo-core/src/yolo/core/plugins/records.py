@@ -129,6 +129,14 @@ class CommandSpec(PluginSpec):
     passthrough: bool = False
 
 
+@dataclass(frozen=True)
+class ConfigSpec(PluginSpec):
+    """A configuration that comes with a package.
+
+    ``target`` is a callable ``() -> Path`` of the YAML file. Used as ``--config <name>``.
+    """
+
+
 def _check_target(what: str, target: object) -> None:
     if not isinstance(target, str) or not _TARGET.fullmatch(target):
         raise ValueError(f"{what} must be 'package.module:attribute', not {target!r}")

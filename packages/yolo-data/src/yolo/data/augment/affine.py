@@ -13,6 +13,7 @@ from yolo.data.types import Sample
 
 _MIN_ZOOM = 0.01
 _MIN_DEPTH = 0.2
+_BEYOND = 1.5  # a mosaic's pictures reach as far as that from the scene's middle, in halves of the scene
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class AffineParams:
     perspective: tuple[float, float] = (0.0, 0.0)
 
 
-class RandomAffine(Augmentation[AffineParams]):
+class RandomPerspective(Augmentation[AffineParams]):
     """Look at a picture, or at a mosaic as a whole, from elsewhere.
 
     In the pipeline its matrix is multiplied with the layout's and costs no pass of its own; :meth:`apply` is for use on
@@ -86,7 +87,7 @@ class RandomAffine(Augmentation[AffineParams]):
         return replace(sample, image=canvas, targets=targets, matrix=matrix @ sample.matrix)
 
 
-def affine_matrix(params: AffineParams, scene: tuple[int, int], canvas: tuple[int, int]) -> Matrix:
+def affine_matrix(params: AffineParams, scene: tuple[float, float], canvas: tuple[float, float]) -> Matrix:
     """Compose the matrix from a scene to a canvas; the middle of the one goes to the middle of the other, shifted.
 
     Args:
@@ -102,9 +103,9 @@ def affine_matrix(params: AffineParams, scene: tuple[int, int], canvas: tuple[in
     return translation(*centre) @ matrix
 
 
-def _bounded(perspective: tuple[float, float], scene: tuple[int, int]) -> tuple[float, float]:
-    """Weaken a perspective that would put a corner of the scene nearly at, or behind, the eye."""
+def _bounded(perspective: tuple[float, float], scene: tuple[float, float]) -> tuple[float, float]:
+    """Weaken a perspective that would put the scene, or what sticks out of it, nearly at the eye or behind it."""
     x, y = perspective
-    reach = (abs(x) * scene[0] + abs(y) * scene[1]) / 2
+    reach = _BEYOND * (abs(x) * scene[0] + abs(y) * scene[1]) / 2
     factor = min(1.0, (1 - _MIN_DEPTH) / reach) if reach else 1.0
     return x * factor, y * factor

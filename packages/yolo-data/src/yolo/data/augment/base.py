@@ -39,12 +39,19 @@ class Context:
         epoch: counted from 0.
         index: data set index of the sample (of the first one for a batch).
         count: number of images in the data set.
+        pool: data set indices that other pictures are to be taken from; empty for all of them.
     """
 
     size: tuple[int, int]
     epoch: int = 0
     index: int = 0
     count: int = 1
+    pool: tuple[int, ...] = ()
+
+    def pick(self, rng: np.random.Generator, number: int) -> tuple[int, ...]:
+        """Draw data set indices of other pictures; one may come twice, or be the sample's own."""
+        chosen = rng.integers(len(self.pool) or self.count, size=number).tolist()
+        return tuple(self.pool[index] for index in chosen) if self.pool else tuple(chosen)
 
 
 class Drawn(ABC, Generic[Params]):

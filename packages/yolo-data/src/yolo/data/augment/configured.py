@@ -7,13 +7,20 @@ from typing import Any
 
 from yolo.core.errors import UsageError
 from yolo.core.plugins import resolve
-from yolo.data.augment.affine import RandomAffine
+from yolo.data.augment.affine import RandomPerspective
 from yolo.data.augment.base import Augmentation, BatchAugmentation, Drawn, MixAugmentation
+from yolo.data.augment.bbox_mosaic import BBoxMosaic
+from yolo.data.augment.cutmix import CutMix
 from yolo.data.augment.flip import RandomFlip
 from yolo.data.augment.hsv import RandomHSV
+from yolo.data.augment.mixup import MixUp
 from yolo.data.augment.mosaic import Mosaic
+from yolo.data.augment.mosaic9 import Mosaic9
 from yolo.data.augment.pipeline import Chance, Pipeline
+from yolo.data.augment.scene import Layout
 from yolo.data.config import DataConfig
+
+_KEYS = "mosaic_prob, mosaic_9_prob and bbox_mosaic"
 
 
 def build_pipeline(config: DataConfig) -> Pipeline:
@@ -25,15 +32,15 @@ def build_pipeline(config: DataConfig) -> Pipeline:
     extra = [open_augmentation(entry, position) for position, entry in enumerate(config.augmentations)]
     return Pipeline(
         size=config.size,
-        affine=RandomAffine(
+        affine=RandomPerspective(
             degrees=config.degrees,
             translate=config.translate,
             scale=config.scale,
             shear=config.shear,
             perspective=config.perspective,
         ),
-        layouts=[Chance(Mosaic(), config.mosaic_prob)],
-        mixes=[Chance(item, p) for item, p in extra if isinstance(item, MixAugmentation)],
+        layouts=_layouts(config),
+        mixes=[*(Chance(item, p) for item, p in extra if isinstance(item, MixAugmentation)), *_mixes(config)],
         samples=[
             *(Chance(item, p) for item, p in extra if isinstance(item, Augmentation)),
             *_colour(config),
@@ -60,6 +67,8 @@ def open_augmentation(entry: Mapping[str, Any], position: int = 0) -> tuple[Draw
     target, arguments = resolve("augmentations", entry)
     p = float(arguments.pop("p", 1.0))
     kinds = (Augmentation, MixAugmentation, BatchAugmentation)
+    if isinstance(target, type) and issubclass(target, Layout):
+        raise UsageError(f"{where}: {target.__name__} is no step that follows others: it is chosen by data.{_KEYS}")
     if not (isinstance(target, type) and issubclass(target, kinds)):
         name = getattr(target, "__name__", repr(target))
         raise UsageError(f"{where}: {name} cannot be placed here, it is no subclass of an augmentation base")
@@ -67,6 +76,33 @@ def open_augmentation(entry: Mapping[str, Any], position: int = 0) -> tuple[Draw
         return target(**arguments), p
     except TypeError as error:
         raise UsageError(f"{where}: {target.__name__} does not take these options: {error}") from error
+
+
+def _layouts(config: DataConfig) -> Sequence[Chance[Layout[Any]]]:
+    """Tried in turn; the probability of a mosaic of four is that among the samples that did not become one of nine."""
+    documents, mosaic, nine = config.bbox_mosaic, config.mosaic_prob, config.mosaic_prob * config.mosaic_9_prob
+    four = (mosaic - nine) / (1 - nine) if nine < 1 else 0.0
+    own = BBoxMosaic(
+        view=RandomPerspective(
+            degrees=documents.degrees,
+            translate=documents.translate,
+            scale=documents.scale,
+            shear=documents.shear,
+            perspective=documents.perspective,
+        ),
+        colour=RandomHSV(hue=documents.hsv_h, saturation=documents.hsv_s, value=documents.hsv_v),
+        jitter=documents.jitter,
+    )
+    layouts: list[Chance[Layout[Any]]] = [Chance(own, documents.prob), Chance(Mosaic9(), nine), Chance(Mosaic(), four)]
+    return [chance for chance in layouts if chance.p]
+
+
+def _mixes(config: DataConfig) -> Sequence[Chance[MixAugmentation[Any]]]:
+    mixes: list[Chance[MixAugmentation[Any]]] = [
+        Chance(MixUp(alpha=config.mixup_alpha), config.mixup_prob),
+        Chance(CutMix(), config.cutmix_prob),
+    ]
+    return [chance for chance in mixes if chance.p]
 
 
 def _colour(config: DataConfig) -> Sequence[Chance[Augmentation[Any]]]:

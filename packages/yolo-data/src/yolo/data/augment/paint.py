@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo.core.letterbox import GREY
-from yolo.data.augment.geometry import Matrix, Rect, bounds, corners, is_axis_aligned, transform_points, translation
+from yolo.data.augment.geometry import (
+    Matrix,
+    Rect,
+    bounds,
+    corners,
+    is_axis_aligned,
+    map_rect,
+    transform_points,
+    translation,
+)
+from yolo.data.augment.resize import resized
 
 Pixels = NDArray[np.uint8]
 Quad = NDArray[np.float64]
@@ -23,31 +33,35 @@ def blank(size: tuple[int, int]) -> Pixels:
     return np.full((size[1], size[0], 3), GREY, np.uint8)
 
 
-def paint(canvas: Pixels, image: Pixels, matrix: Matrix, region: Quad | None = None) -> None:
+def paint(canvas: Pixels, image: Pixels, matrix: Matrix, region: Quad | Rect | None = None) -> None:
     """Draw a picture on a canvas, in place, bilinearly (``INTER_LINEAR``, no antialias).
 
-    Exactly the canvas pixels whose middle lies in the picture, and in ``region``, are written; at the border of the
-    picture its outermost pixels are continued, as ``cv2.resize`` does. So neighbouring tiles leave no seam.
+    Exactly the canvas pixels whose middle lies in ``region`` are written; at the border of the picture its outermost
+    pixels are continued, as ``cv2.resize`` does. So neighbouring tiles leave no seam.
 
     Args:
         canvas: uint8 ``[H, W, 3]``.
         image: uint8 ``[h, w, 3]``.
         matrix: ``[3, 3]`` picture to canvas, continuous coordinates.
-        region: ``[4, 2]`` corners (going round, convex) in canvas pixels; None for the whole canvas.
+        region: rectangle, or ``[4, 2]`` corners (going round, convex), in canvas pixels, of a part of the picture; None
+            for all of it. Nothing outside it matters, even where a perspective matrix puts the rest of the picture
+            behind the eye.
     """
     height, width = image.shape[:2]
-    quads = [transform_points(matrix, corners((0, 0, width, height)))]
-    if region is not None:
-        quads.append(region)
-    box = _pixel_box([bounds(quad) for quad in quads], (canvas.shape[1], canvas.shape[0]))
+    aligned = is_axis_aligned(matrix)
+    if region is None:
+        whole = (0, 0, width, height)
+        region = map_rect(matrix, whole) if aligned else transform_points(matrix, corners(whole))
+    box = _pixel_box(region if isinstance(region, tuple) else bounds(region), (canvas.shape[1], canvas.shape[0]))
     if box is None:
         return
     x0, y0, x1, y1 = box
     target = canvas[y0:y1, x0:x1]
-    if is_axis_aligned(matrix) and (region is None or _is_rectangle(region)):
-        _warp(image, matrix, (x0, y0), target)
+    if aligned and (isinstance(region, tuple) or _is_rectangle(region)):
+        if not resized(image, matrix, (x0, y0), target):
+            _warp(image, matrix, (x0, y0), target)
         return
-    mask = _inside(quads, box)
+    mask = _inside(corners(region) if isinstance(region, tuple) else region, box)
     drawn = np.empty_like(target, order="C")
     _warp(image, matrix, (x0, y0), drawn)
     cv2.copyTo(drawn, mask, target)
@@ -63,12 +77,10 @@ def _warp(image: Pixels, matrix: Matrix, origin: tuple[int, int], target: Pixels
         cv2.warpAffine(image, local[:2] / local[2, 2], size, target, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
 
 
-def _pixel_box(rects: list[Rect], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The pixels whose middle lies in all rectangles and in the canvas, or None when there are none."""
-    x0 = max(0, *(math.ceil(rect[0] - 0.5) for rect in rects))
-    y0 = max(0, *(math.ceil(rect[1] - 0.5) for rect in rects))
-    x1 = min(size[0], *(math.ceil(rect[2] - 0.5) for rect in rects))
-    y1 = min(size[1], *(math.ceil(rect[3] - 0.5) for rect in rects))
+def _pixel_box(rect: Rect, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The pixels whose middle lies in a rectangle and in the canvas, or None when there are none."""
+    x0, y0 = max(0, math.ceil(rect[0] - 0.5)), max(0, math.ceil(rect[1] - 0.5))
+    x1, y1 = min(size[0], math.ceil(rect[2] - 0.5)), min(size[1], math.ceil(rect[3] - 0.5))
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
@@ -77,14 +89,10 @@ def _is_rectangle(quad: Quad) -> bool:
     return bool(((quad == (x0, y0)) | (quad == (x1, y1))).all())
 
 
-def _inside(quads: list[Quad], box: tuple[int, int, int, int]) -> Pixels:
-    """Mask ``[h, w]`` (255 or 0) of the pixels of ``box`` whose middle lies in every convex quadrilateral."""
+def _inside(quad: Quad, box: tuple[int, int, int, int]) -> Pixels:
+    """Mask ``[h, w]`` (255 or 0) of the pixels of ``box`` whose middle lies in a convex quadrilateral."""
     x0, y0, x1, y1 = box
-    rows = np.arange(y0, y1, dtype=np.float64) + 0.5
-    low, high = np.full(len(rows), -np.inf), np.full(len(rows), np.inf)
-    for quad in quads:
-        left, right = _span(quad, rows)
-        low, high = np.maximum(low, left), np.minimum(high, right)
+    low, high = _span(quad, np.arange(y0, y1, dtype=np.float64) + 0.5)
     columns = np.arange(x0, x1) + 0.5
     mask = (columns >= low[:, None]) & (columns < high[:, None])
     return mask.view(np.uint8) * np.uint8(255)

@@ -12,10 +12,12 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from yolo.data.augment.affine import AffineParams, RandomAffine, affine_matrix
+from yolo.data.augment.affine import AffineParams, RandomPerspective, affine_matrix
 from yolo.data.augment.base import Augmentation, BatchAugmentation, Context, Drawn, MixAugmentation
-from yolo.data.augment.scene import Layout, Reader, View, render
-from yolo.data.augment.single import Single
+from yolo.data.augment.letterbox import LetterBox
+from yolo.data.augment.scene import Layout, Reader, render
+from yolo.data.augment.streams import Streams
+from yolo.data.augment.view import View
 from yolo.data.types import Sample
 
 Member = TypeVar("Member", bound=Drawn[Any])
@@ -68,33 +70,41 @@ class Pipeline:
     """
 
     size: tuple[int, int]
-    affine: RandomAffine
+    affine: RandomPerspective
     layouts: Sequence[Chance[Layout[Any]]] = ()
     mixes: Sequence[Chance[MixAugmentation[Any]]] = ()
     samples: Sequence[Chance[Augmentation[Any]]] = ()
     batches: Sequence[Chance[BatchAugmentation[Any]]] = ()
-    single: Layout[Any] = field(default_factory=Single)
+    single: Layout[Any] = field(default_factory=LetterBox)
 
     def draw(self, rng: np.random.Generator, context: Context, *, mix: bool) -> Plan:
         """Draw every random number of a sample.
 
+        Each part draws from a stream of its own, so that to switch one on or off changes nothing about the others.
+
         Args:
-            rng: the sample's own generator.
+            rng: the sample's own generator; numpy's default kind.
             context: the sample; its ``size`` is replaced by the pipeline's.
             mix: whether layouts of several pictures and mixes may happen (false in the closing epochs).
         """
         context = replace(context, size=self.size)
-        layouts = [chance.what for chance in self.layouts if _happens(chance, rng)] if mix else []
+        streams = Streams(rng)
+        layouts = [chance.what for chance in self.layouts if _happens(chance, streams.of(chance.what))] if mix else []
         layout = layouts[0] if layouts else self.single
-        picture = self._draw_picture(rng, context, layout)
+        picture = self._draw_picture(streams.of(self), context, layout)
         mixes = []
         for chance in self.mixes if mix else ():
-            wanted = chance.what.pictures in ("any", "single" if layout is self.single else "mosaic")
-            if _happens(chance, rng) and wanted:
-                indices = rng.integers(context.count, size=chance.what.partners).tolist()
-                partners = [self._draw_picture(rng, replace(context, index=index), layout) for index in indices]
-                mixes.append((chance.what, tuple(partners), chance.what.draw(rng, context)))
-        steps = [(chance.what, chance.what.draw(rng, context)) for chance in self.samples if _happens(chance, rng)]
+            wanted = chance.what.pictures in ("any", layout.kind)
+            own = streams.of(chance.what)
+            if _happens(chance, own) and wanted:
+                params, indices = chance.what.draw(own, context), context.pick(own, chance.what.partners)
+                partners = [self._draw_picture(own, replace(context, index=index), layout) for index in indices]
+                mixes.append((chance.what, tuple(partners), params))
+        steps = []
+        for step in self.samples:
+            own = streams.of(step.what)
+            if _happens(step, own):
+                steps.append((step.what, step.what.draw(own, context)))
         return Plan(picture, tuple(mixes), tuple(steps))
 
     def carry_out(self, plan: Plan, context: Context, reader: Reader) -> Sample:
@@ -118,12 +128,14 @@ class Pipeline:
         return done
 
     def _draw_picture(self, rng: np.random.Generator, context: Context, layout: Layout[Any]) -> PicturePlan:
-        return PicturePlan(context.index, layout, layout.draw(rng, context), self.affine.draw(rng, context))
+        affine = self.affine.draw(rng, context)
+        arrangement = layout.draw(rng, context)
+        return PicturePlan(context.index, layout, arrangement, affine if layout.moved else AffineParams())
 
     def _picture(self, plan: PicturePlan, context: Context, reader: Reader) -> Sample:
         matrix = affine_matrix(plan.affine, plan.layout.scene_size(self.size), self.size)
-        view = View(matrix, self.size)
-        scene = plan.layout.arrange(plan.arrangement, replace(context, index=plan.index), reader, view.shows)
+        view = View(matrix, self.size, whole_pixels=plan.layout.moved)
+        scene = plan.layout.arrange(plan.arrangement, replace(context, index=plan.index), reader, view)
         return render(scene, view, plan.index)
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.plugins import registry
 from yolo.data.config import SPLITS, DataConfig
+from yolo.data.fraction import take_fraction
 from yolo.data.labels import LabelTable
+
+_log = logging.getLogger("yolo.data")
 
 
 def load_labels(config: DataConfig, split: str) -> LabelTable:
     """Read the labels of a split with the format that the configuration names.
+
+    Of ``train`` and ``val`` it is the share ``data.data_fraction``: the same images whatever the run's seed is, so that
+    runs can be compared and a cache fits them all.
 
     Args:
         config: the ``data:`` section.
@@ -29,7 +37,12 @@ def load_labels(config: DataConfig, split: str) -> LabelTable:
             f"data.num_classes is {config.num_classes}, but the data has {table.num_classes} classes "
             f"({', '.join(table.class_names[:5])}{', …' if table.num_classes > 5 else ''}); correct or remove the key"
         )
-    return table
+    if split == "test" or config.data_fraction == 1:
+        return table
+    chosen = take_fraction(table, config.data_fraction)
+    text = "data.data_fraction %g: %d of the %d %s images are used, some of every class"
+    _log.info(text, config.data_fraction, len(chosen), len(table), split)
+    return chosen
 
 
 def require_same_classes(first: LabelTable, second: LabelTable) -> None:

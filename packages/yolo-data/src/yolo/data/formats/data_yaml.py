@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from yolo.core.errors import YoloError
+from yolo.data.formats import kinds
 from yolo.data.formats.names import names_from
-from yolo.data.formats.report import Report, show
+from yolo.data.formats.report import DataError, Place, Report, show
 from yolo.data.formats.textfile import decode, read_bytes
 
 _LIMIT = 1 << 20
@@ -35,6 +35,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Plain(str):
+    """A text that is written without quotes."""
+
+
+def _text_node(loader: _Loader, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    return text if node.style else _Plain(text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _text_node)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in rules if tag in _KEPT]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -61,10 +71,10 @@ class DataYaml:
         """Absolute folders or list files of a split.
 
         Raises:
-            YoloError: the file does not name the split, or names something that is not there (with the path tried).
+            DataError: the file does not name the split, or names something that is not there (with the path tried).
         """
         if split not in self.sources:
-            raise YoloError(f"{show(self.path)}: there is no key `{split}`: add it, or set data.{split}_images")
+            raise _wrong(self.path, f"there is no key `{split}`: add it, or set data.{split}_images")
         found = []
         for source in self.sources[split]:
             tried = [self.base / source]
@@ -72,7 +82,7 @@ class DataYaml:
                 tried.append(self.base / source[3:])
             hit = next((path for path in tried if path.exists()), None)
             if hit is None:
-                raise YoloError(f"{show(self.path)}: `{split}` names {show(tried[0].resolve())}, which does not exist")
+                raise _wrong(self.path, f"`{split}` names {show(tried[0].resolve())}, which does not exist")
             found.append(hit)
         return found
 
@@ -81,27 +91,27 @@ def read_data_yaml(path: Path, report: Report) -> DataYaml:
     """Read a ``data.yaml``.
 
     Raises:
-        YoloError: naming the file, and the line where there is one.
+        DataError: naming the file, and the line where there is one.
     """
-    where = show(path)
     value = _load(path)
     if not isinstance(value, dict):
-        raise YoloError(f"{where}: a mapping with train, val and names is expected")
+        raise _wrong(path, "a mapping with train, val and names is expected")
     base = path.absolute().parent
     if value.get("path") is not None:
-        base = base / _text(value["path"], "path", where)
+        base = base / _text(value["path"], "path", path)
         if not base.is_dir():
-            raise YoloError(f"{where}: `path` names {show(base)}, which does not exist; correct or remove it")
+            raise _wrong(path, f"`path` names {show(base)}, which does not exist; correct or remove it")
     sources = {}
     for split, keys in _ALIASES.items():
         given = next((value[key] for key in keys if value.get(key) is not None), None)
         if given is not None:
             items = given if isinstance(given, list) else [given]
-            unique = dict.fromkeys(_text(item, split, where) for item in items)
+            unique = dict.fromkeys(_text(item, split, path) for item in items)
             if len(unique) != len(items):
-                report.add(f"sources of `{split}` are repeated and used once", where, len(items) - len(unique))
+                count = len(items) - len(unique)
+                report.add(kinds.REPEATED_SOURCE, Place(str(path)), f"`{split}`", count=count)
             sources[split] = tuple(unique)
-    return DataYaml(path, base, _names(value, where, report), sources)
+    return DataYaml(path, base, _names(value, path, report), sources)
 
 
 def _load(path: Path) -> object:
@@ -109,31 +119,36 @@ def _load(path: Path) -> object:
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise YoloError(f"{show(path)}{line}: {error.problem}") from None
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise DataError("bad-yaml", Place(str(path), line), str(error.problem)) from None
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        raise YoloError(f"{show(path)}: not valid YAML: {str(error).splitlines()[0][:200]}") from None
+        raise _wrong(path, f"not valid YAML: {str(error).splitlines()[0][:200]}") from None
 
 
-def _names(value: dict[str, Any], where: str, report: Report) -> tuple[str, ...] | None:
-    count = value.get("nc")
+def _names(value: dict[str, Any], path: Path, report: Report) -> tuple[str, ...] | None:
+    count, where = value.get("nc"), Place(str(path))
     if count is not None and (not isinstance(count, int) or count < 1):
-        raise YoloError(f"{where}: `nc` must be a whole number, 1 or more")
+        raise _wrong(path, "`nc` must be a whole number, 1 or more")
     if value.get("names") is None:
         if count is None:
             return None
-        report.add("class names are missing: the classes are called class0, class1, …", where, count)
+        report.add(kinds.MISSING_NAMES, where, count=count)
         return tuple(f"class{index}" for index in range(count))
-    names = names_from(value["names"], where=f"{where}: names", report=report)
+    names = names_from(value["names"], where=Place(str(path), what="names"), report=report)
     if count is not None and count != len(names):
-        raise YoloError(f"{where}: `nc` is {count}, but there are {len(names)} names")
-    for name in names:
-        if _AMBIGUOUS.match(name):
-            report.add("class names look like numbers or yes/no and are used as text: quote them", f"{where}: {name}")
+        raise _wrong(path, f"`nc` is {count}, but there are {len(names)} names")
+    written = value["names"].values() if isinstance(value["names"], dict) else value["names"]
+    for name in written:
+        if isinstance(name, _Plain) and _AMBIGUOUS.match(name):
+            report.add(kinds.NAME_AMBIGUOUS, where, name)
     return names
 
 
-def _text(value: object, key: str, where: str) -> str:
+def _text(value: object, key: str, path: Path) -> str:
     if not isinstance(value, str) or not value:
-        raise YoloError(f"{where}: `{key}` must be the path of a folder or list file")
+        raise _wrong(path, f"`{key}` must be the path of a folder or list file")
     return value
+
+
+def _wrong(path: Path, text: str) -> DataError:
+    return DataError("bad-yaml", Place(str(path)), text)

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from yolo.core.errors import YoloError
-from yolo.data.formats.report import show
+from yolo.data.formats.report import DataError, Place
 from yolo.data.formats.textfile import decode, read_bytes
 
-_LIMIT = 3 << 30
+#: Bytes of the largest json that is read.
+LARGEST = 3 << 30
 
 
 class _DuplicateKeyError(ValueError):
@@ -21,30 +21,32 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Return the object in a json file.
 
     Raises:
-        YoloError: naming the file, and line and column where there are some: not there, too large, not UTF-8, not
+        DataError: naming the file, and line and column where there are some: not there, too large, not UTF-8, not
             valid json, nested without end, a key written twice, or something else than an object.
     """
-    where = show(path)
-    text = decode(read_bytes(path, limit=_LIMIT), path)
+    text = decode(read_bytes(path, limit=LARGEST), path)
     if not text.strip():
-        raise YoloError(f"{where}: the file is empty")
+        raise _wrong(path, "the file is empty")
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        raise YoloError(f"{where} line {error.lineno} column {error.colno}: not valid json: {error.msg}") from None
+        place = Place(str(path), error.lineno, column=error.colno)
+        raise DataError("bad-json", place, f"not valid json: {error.msg}") from None
     except _DuplicateKeyError as error:
-        raise YoloError(
-            f"{where}: the key {error} is written twice in one object, of which one would be lost"
-        ) from None
+        raise _wrong(path, f"the key {error} is written twice in one object, of which one would be lost") from None
     except RecursionError:
-        raise YoloError(f"{where}: nested too deeply to be an annotation file") from None
+        raise _wrong(path, "nested too deeply to be an annotation file") from None
     except ValueError as error:  # a number of thousands of digits
-        raise YoloError(f"{where}: not valid json: {str(error)[:100]}") from None
+        raise _wrong(path, f"not valid json: {str(error)[:100]}") from None
     if isinstance(value, list) and value and isinstance(value[0], dict) and "score" in value[0]:
-        raise YoloError(f"{where}: this is a COCO results file (a list with scores), not an annotation file")
+        raise _wrong(path, "this is a COCO results file (a list with scores), not an annotation file")
     if not isinstance(value, dict):
-        raise YoloError(f"{where}: an object with images, annotations and categories is expected")
+        raise _wrong(path, "an object with images, annotations and categories is expected")
     return value
+
+
+def _wrong(path: Path, text: str) -> DataError:
+    return DataError("bad-json", Place(str(path)), text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

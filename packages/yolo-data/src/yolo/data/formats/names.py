@@ -6,47 +6,47 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from yolo.core.errors import YoloError
-from yolo.data.formats.report import Report, excerpt, show
+from yolo.data.formats import kinds
+from yolo.data.formats.report import DataError, Place, Report, excerpt
 from yolo.data.formats.textfile import decode, read_bytes
 
 
-def names_from(value: object, *, where: str, report: Report) -> tuple[str, ...]:
+def names_from(value: object, *, where: Place, report: Report) -> tuple[str, ...]:
     """Return class names from a list, or from a mapping of index to name.
 
     Raises:
-        YoloError: naming ``where`` and what is wrong: no names, a gap in the indices, a name twice, not a list.
+        DataError: naming ``where`` and what is wrong: no names, a gap in the indices, a name twice, not a list.
     """
     if isinstance(value, dict):
         value = _in_order(value, where=where, report=report)
     if not isinstance(value, list):
-        raise YoloError(f"{where}: the names must be a list or a mapping of index to name, not {_kind(value)}")
+        raise _wrong(where, f"the names must be a list or a mapping of index to name, not {_kind(value)}")
     if not value:
-        raise YoloError(f"{where}: there are no class names")
+        raise _wrong(where, "there are no class names")
     names = tuple(clean_name(name, f"class {index}", where=where, report=report) for index, name in enumerate(value))
     refuse_twins(names, where=where)
     return names
 
 
-def clean_name(value: object, fallback: str, *, where: str, report: Report) -> str:
+def clean_name(value: object, fallback: str, *, where: Place, report: Report) -> str:
     """Return one printable class name; repairs are reported."""
     if isinstance(value, bool | int | float):
-        report.add("class names were not text and are used as text: quote them", f"{where}: {value}")
+        report.add(kinds.NAME_NOT_TEXT, where, str(value))
         return str(value)
     if not isinstance(value, str):
-        raise YoloError(f"{where}: the name of {fallback} is {_kind(value)}, not text")
+        raise _wrong(where, f"the name of {fallback} is {_kind(value)}, not text")
     name = " ".join("".join(c if c.isprintable() else " " for c in value).split())
     name = name.encode("utf-8", "replace").decode()
     if name != value:
-        report.add("class names were empty or held control characters or spare spaces, and were changed", where)
+        report.add(kinds.NAME_CHANGED, where, excerpt(value))
     return name or fallback.replace(" ", "_")
 
 
-def refuse_twins(names: tuple[str, ...], *, where: str) -> None:
-    """Raise YoloError when two classes have one name."""
+def refuse_twins(names: tuple[str, ...], *, where: Place) -> None:
+    """Raise DataError when two classes have one name."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise YoloError(f"{where}: the class name {excerpt(twice[0])} occurs more than once; names must differ")
+        raise _wrong(where, f"the class name {excerpt(twice[0])} occurs more than once; names must differ")
 
 
 def read_classes_json(path: Path, report: Report) -> tuple[str, ...]:
@@ -54,28 +54,32 @@ def read_classes_json(path: Path, report: Report) -> tuple[str, ...]:
     try:
         value = json.loads(decode(read_bytes(path, limit=1 << 24), path))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise YoloError(f"{show(path)}: not valid json: {error}") from None
+        raise _wrong(Place(str(path)), f"not valid json: {error}") from None
     if isinstance(value, dict) and "names" in value:
         value = value["names"]
-    return names_from(value, where=show(path), report=report)
+    return names_from(value, where=Place(str(path)), report=report)
 
 
-def _in_order(mapping: dict[object, object], *, where: str, report: Report) -> list[object]:
+def _in_order(mapping: dict[object, object], *, where: Place, report: Report) -> list[object]:
     by_index: dict[int, object] = {}
     for key, name in mapping.items():
         text = isinstance(key, str) and key.isascii() and key.isdigit()
         if not text and (isinstance(key, bool) or not isinstance(key, int)):
-            raise YoloError(f"{where}: {excerpt(str(key))} is not a class index")
+            raise _wrong(where, f"{excerpt(str(key))} is not a class index")
         if text:
-            report.add("class indices were text and are used as numbers", where)
+            report.add(kinds.INDEX_TEXT, where)
         index = int(str(key))
         if index in by_index:
-            raise YoloError(f"{where}: class index {index} occurs twice")
+            raise _wrong(where, f"class index {index} occurs twice")
         by_index[index] = name
     for index in range(len(by_index)):
         if index not in by_index:
-            raise YoloError(f"{where}: class index {index} has no name; indices must run from 0 without a gap")
+            raise _wrong(where, f"class index {index} has no name; indices must run from 0 without a gap")
     return [by_index[index] for index in range(len(by_index))]
+
+
+def _wrong(where: Place, text: str) -> DataError:
+    return DataError("class-names", where, text)
 
 
 def _kind(value: object) -> str:

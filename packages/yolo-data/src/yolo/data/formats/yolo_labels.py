@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo.core.errors import YoloError
-from yolo.data.formats.report import Report, show
+from yolo.data.formats import kinds
+from yolo.data.formats.report import DataError, Place, Report, show
 from yolo.data.formats.textfile import read_bytes
 from yolo.data.formats.yolo_lines import EDGE, parse_lines
 
-_LIMIT = 64 << 20
+#: Bytes of the largest label file that is read.
+LARGEST = 64 << 20
 _CHUNK = 256
 _PLAIN = b"0123456789+-.eE \t\r\n"
 _EMPTY: NDArray[np.float64] = np.zeros((0, 5))
@@ -46,7 +48,7 @@ def read_labels(
     for index in sorted(odd):
         path = paths[index]
         assert path is not None
-        parsed[index] = rows = parse_lines(read_bytes(path, limit=_LIMIT), path, names, report)
+        parsed[index] = rows = _careful(path, names, report)
         counts[index] = len(rows)
     return counts, np.concatenate([_EMPTY, *(rows for rows in parsed if rows is not None and len(rows))])
 
@@ -55,7 +57,10 @@ def _quick(path: str | None) -> Rows | None:
     """The rows of a plain file, None when it needs the careful parser."""
     if path is None:
         return _EMPTY
-    data = read_bytes(path, limit=_LIMIT)
+    try:
+        data = read_bytes(path, limit=LARGEST)
+    except DataError:  # the careful parser says it in its turn
+        return None
     if data.translate(None, _PLAIN):
         return None
     lines = [tokens for line in data.splitlines() if (tokens := line.split())]
@@ -65,6 +70,14 @@ def _quick(path: str | None) -> Rows | None:
         return np.array([float(token) for tokens in lines for token in tokens]).reshape(-1, 5)
     except ValueError:
         return None
+
+
+def _careful(path: str, names: Sequence[str], report: Report) -> Rows:
+    try:
+        return parse_lines(read_bytes(path, limit=LARGEST), path, names, report)
+    except DataError as error:  # of the file as a whole
+        report.refuse(error)
+        return _EMPTY
 
 
 def _unusual(table: Rows, classes: int) -> NDArray[np.bool_]:
@@ -92,7 +105,9 @@ def _refuse_corners(table: Rows, report: Report) -> None:
         )
 
 
-def describe_missing(paths: Sequence[str | None], expected: Sequence[str], report: Report) -> None:
+def describe_missing(
+    images: Sequence[str], paths: Sequence[str | None], expected: Sequence[str], report: Report
+) -> None:
     """Report images without a label file, or refuse when there is not a single one.
 
     Raises:
@@ -104,5 +119,4 @@ def describe_missing(paths: Sequence[str | None], expected: Sequence[str], repor
             f"{report.source}: none of the {len(paths)} images has a label file; the first was looked for at "
             f"{show(expected[0])}; set the labels folder of the split (data.train_labels, data.val_labels, ...)"
         )
-    if missing:
-        report.add("images have no label file and are taken as background", show(expected[missing[0]]), len(missing))
+    report.add_each(kinds.MISSING_LABEL, missing, lambda i: (Place(images[i]), f"looked for at {show(expected[i])}"))

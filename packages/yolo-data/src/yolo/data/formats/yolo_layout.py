@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from yolo.core.errors import YoloError
 from yolo.data.config import DataConfig
+from yolo.data.encryption.container import SUFFIX
+from yolo.data.encryption.names import image_stem
+from yolo.data.formats import kinds
 from yolo.data.formats.data_yaml import DataYaml, read_data_yaml
 from yolo.data.formats.names import read_classes_json
-from yolo.data.formats.report import Report, show
+from yolo.data.formats.report import Place, Report, show
 from yolo.data.formats.scan import image_files
 from yolo.data.formats.split_file import read_list
 
@@ -63,45 +66,50 @@ def class_names(config: DataConfig, yaml: DataYaml | None, report: Report) -> tu
     if path.is_file():
         return read_classes_json(path, report)
     if config.num_classes is not None:
-        report.add("class names are missing: the classes are called class0, class1, …", show(path), config.num_classes)
+        report.add(kinds.MISSING_NAMES, Place(str(path)), count=config.num_classes)
         return tuple(f"class{index}" for index in range(config.num_classes))
     raise YoloError(
         f"{show(config.folder)}: no class names: add a data.yaml with `names`, or classes.json, or set data.num_classes"
     )
 
 
-def list_split(config: DataConfig, split: str, yaml: DataYaml | None, report: Report) -> Listing:
+def list_split(
+    config: DataConfig, split: str, yaml: DataYaml | None, report: Report, *, extra: Collection[str] = ()
+) -> Listing:
     """Find the images of a split and their label files.
+
+    ``extra``: more suffixes that are images (``ImageLoader.extra_suffixes``).
 
     Raises:
         YoloError: nothing is there; the message names the absolute paths that were tried.
     """
-    sources = _sources(config, split, yaml)
+    sources = split_sources(config, split, yaml)
     images: list[str] = []
     for path in sources.lists:
-        images += read_list(path, folders=sources.folders, report=report)
+        images += read_list(path, folders=sources.folders, report=report, extra=extra)
     for folder in sources.whole:
-        images += image_files(folder)
+        images += image_files(folder, extra=extra)
     unique = list(dict.fromkeys(images))
     if len(unique) != len(images):
-        report.add("images are listed twice and used once", show((*sources.lists, *sources.whole)[0]))
+        first = str((*sources.lists, *sources.whole)[0])
+        report.add(kinds.LISTED_TWICE, Place(first), count=len(images) - len(unique))
     if not unique:
-        raise YoloError(f"{show(sources.whole[0])}: there are no images in this folder")
+        raise YoloError(f"{show(sources.whole[0])}: there are no images in this folder{_encrypted(sources.whole[0])}")
     label_folder = config.path("labels", split)
     if label_folder is not None and not label_folder.is_dir():
         raise YoloError(f"data.{split}_labels: {show(label_folder)} does not exist or is not a folder")
-    expected = [label_path(image, sources.folders, label_folder) for image in unique]
+    expected = [label_path(image, sources.folders, label_folder, extra=extra) for image in unique]
     labels = _existing(expected, report, count_orphans=not sources.lists)
     return Listing(unique, expected, labels)
 
 
-def label_path(image: str, folders: Sequence[Path], label_folder: Path | None) -> str:
+def label_path(image: str, folders: Sequence[Path], label_folder: Path | None, *, extra: Collection[str] = ()) -> str:
     """Where the label file of an image should be.
 
     With a labels folder: at the same place below it as the image has below its images folder. Without: the last
     ``images`` in the image's path becomes ``labels``; an image that has none keeps its labels beside it.
     """
-    stem = os.path.splitext(image)[0] + ".txt"  # noqa: PTH122  # hot
+    stem = image_stem(image, extra) + ".txt"
     if label_folder is not None:
         for folder in folders:
             if stem.startswith(f"{folder}{os.sep}"):
@@ -111,7 +119,7 @@ def label_path(image: str, folders: Sequence[Path], label_folder: Path | None) -
     return f"{before}{os.sep}labels{os.sep}{after}" if found else stem
 
 
-class _Sources(NamedTuple):
+class Sources(NamedTuple):
     """Where the images of a split come from, absolute and existing.
 
     Attributes:
@@ -125,7 +133,12 @@ class _Sources(NamedTuple):
     folders: Sequence[Path] = ()
 
 
-def _sources(config: DataConfig, split: str, yaml: DataYaml | None) -> _Sources:
+def split_sources(config: DataConfig, split: str, yaml: DataYaml | None) -> Sources:
+    """Find the folders and list files of a split.
+
+    Raises:
+        YoloError: there are none; the message names the absolute paths that were tried.
+    """
     folder, listing = config.path("images", split), config.path("split", split)
     if listing is not None and not listing.is_file():
         raise YoloError(f"data.{split}_split: {show(listing)} does not exist")
@@ -133,26 +146,32 @@ def _sources(config: DataConfig, split: str, yaml: DataYaml | None) -> _Sources:
         if not folder.is_dir():
             raise YoloError(f"data.{split}_images: {show(folder)} does not exist or is not a folder")
         folders = [_plain(folder)]
-        return _Sources([], [listing], folders) if listing else _Sources(folders, folders=folders)
+        return Sources([], [listing], folders) if listing else Sources(folders, folders=folders)
     if listing is not None:
-        return _Sources([], [listing], _listed_below(config.folder))
+        return Sources([], [listing], _listed_below(config.folder))
     if yaml is not None and split in yaml.sources:
         found = yaml.resolve(split)
         folders = [_plain(path) for path in found if path.is_dir()]
-        return _Sources(folders, [path for path in found if not path.is_dir()], folders)
+        return Sources(folders, [path for path in found if not path.is_dir()], folders)
     tried = [config.folder / name for name in DEFAULT_IMAGES[split]]
     for path in tried:
         if path.is_dir():
-            return _Sources([_plain(path)], folders=[_plain(path)])
+            return Sources([_plain(path)], folders=[_plain(path)])
     usual = config.folder / DEFAULT_LIST.format(split=split)
     if usual.is_file():
-        return _Sources([], [usual], _listed_below(config.folder))
+        return Sources([], [usual], _listed_below(config.folder))
     if yaml is not None:
         yaml.resolve(split)  # raises: the file does not name the split
     raise YoloError(
         f"no {split} images: tried {', '.join(show(path) for path in [*tried, usual])}; "
         f"set data.{split}_images, or add data.yaml"
     )
+
+
+def _encrypted(folder: Path) -> str:
+    """What to do about a folder that holds encrypted images only."""
+    found = next(folder.rglob(f"*{SUFFIX}"), None)
+    return "" if found is None else f"; to use its {SUFFIX} files set data.image_loader: encrypted"
 
 
 def _listed_below(root: Path) -> list[Path]:
@@ -175,17 +194,17 @@ def _existing(expected: Sequence[str], report: Report, *, count_orphans: bool) -
             listings[folder] = _texts(folder)
         actual = listings[folder].get(name)
         if actual is not None and actual != name:
-            report.add("label files end in upper case (.TXT) and were used", show(path))
+            report.add(kinds.UPPER_CASE, Place(f"{folder}{os.sep}{actual}"))
         found.append(None if actual is None else f"{folder}{os.sep}{actual}")
-    shared = {path: count for path, count in Counter(filter(None, found)).items() if count > 1}
-    if shared:
-        report.add("label files are shared by images of one name", show(next(iter(shared))), len(shared))
+    for path, count in Counter(filter(None, found)).items():
+        if count > 1:
+            report.add(kinds.SHARED_LABEL, Place(path))
     if count_orphans:
         wanted = set(expected)
         orphans = [f"{at}{os.sep}{name}" for at, names in listings.items() for name in names]
         orphans = [path for path in orphans if path not in wanted and not path.endswith(f"{os.sep}classes.txt")]
-        if orphans:
-            report.add("label files have no image and were ignored", show(min(orphans)), len(orphans))
+        orphans.sort()
+        report.add_each(kinds.ORPHAN_LABEL, range(len(orphans)), lambda i: (Place(orphans[i]), ""))
     return found
 
 

@@ -31,6 +31,16 @@ class ImageLoader(ABC):
     #: True when a path that is not a file on this machine cannot be loaded: the formats then refuse it at start.
     needs_files: bool = False
 
+    #: True when :meth:`reduced` may give a smaller picture: a caller then says how much it will show.
+    can_reduce: bool = False
+
+    #: True when the pictures must not reach a disk in clear: nothing is drawn of them unless a user asks for it.
+    confidential: bool = False
+
+    #: Suffixes in lower case, beyond the usual ones, of files that are images for this loader: ``{".enc"}``. An image
+    #: ``a.jpg`` may then be stored as ``a.jpg.enc`` or ``a.enc``, and annotations may go on calling it ``a.jpg``.
+    extra_suffixes: frozenset[str] = frozenset()
+
     @abstractmethod
     def __call__(self, path: str) -> Image.Image | Pixels:
         """Return a PIL image, or the picture upright as a uint8 array ``[H, W, 3]`` in RGB order.
@@ -39,14 +49,33 @@ class ImageLoader(ABC):
         :mod:`yolo.core.images`.
         """
 
-    def read(self, path: str) -> Pixels:
+    def reduced(self, path: str, least: tuple[int, int]) -> Image.Image | Pixels:
+        """As :meth:`__call__`, but the picture may be reduced, see :meth:`read`. Asked where :attr:`can_reduce`."""
+        return self(path)
+
+    def size(self, path: str) -> tuple[int, int]:
+        """Return (width, height) of the upright picture, pixels, for a file whose header only this loader can read.
+
+        Here by loading it; override where there is a cheaper way.
+        """
+        height, width = self.read(path).shape[:2]
+        return width, height
+
+    def read(self, path: str, *, least: tuple[int, int] | None = None) -> Pixels:
         """Return the picture as a contiguous uint8 array ``[H, W, 3]`` in RGB order.
+
+        Args:
+            path: of the file.
+            least: (width, height), pixels, that the caller will show of the upright picture at most. The loaders of
+                this package then reduce a JPEG by d = 2, 4 or 8 while decoding it, where that leaves at least this
+                much: it has ``ceil(side / d)`` pixels a side, and pixel i covers the pixels ``[i * d, (i + 1) * d)`` of
+                the file (:func:`yolo.core.reduction.reduced_scale` gives 1 / d).
 
         Raises:
             YoloError: naming the path, whatever the loader raised, or when it returned something else.
         """
         try:
-            value = self(path)
+            value = self.reduced(path, least) if least is not None and self.can_reduce else self(path)
         except YoloError:
             raise
         except Exception as error:  # a loader is foreign code and may raise anything

@@ -7,25 +7,39 @@ from typing import Any
 
 from yolo.core.errors import UsageError
 from yolo.core.plugins import resolve
+from yolo.data.encryption.keys import parse_key
 from yolo.data.loaders.base import ImageLoader
 from yolo.data.loaders.default import DefaultImageLoader
+from yolo.data.loaders.encrypted import EncryptedImageLoader
 
 _log = logging.getLogger("yolo.data")
 
 
-def open_loader(value: str | dict[str, Any] | ImageLoader | None = None) -> ImageLoader:
+def open_loader(
+    value: str | dict[str, Any] | ImageLoader | None = None, *, encryption_key: str | None = None
+) -> ImageLoader:
     """Return the loader that a configuration names.
 
     Args:
         value: None for the default, a registered name, ``{class_path, init_args}``, or a loader already made.
+        encryption_key: ``data.encryption_key``, for an encrypted loader that was given no key of its own.
 
     Raises:
         UsageError: the name is unknown, the class is not an ImageLoader, or its arguments are wrong.
     """
+    loader = _opened(value)
+    if encryption_key is not None and isinstance(loader, EncryptedImageLoader) and not loader.has_key:
+        loader.use_key(parse_key(encryption_key, source="data.encryption_key"))
+    return loader
+
+
+def _opened(value: str | dict[str, Any] | ImageLoader | None) -> ImageLoader:
     if value is None:
         return DefaultImageLoader()
     if isinstance(value, ImageLoader):
         return value
+    if isinstance(value, dict) and not value.keys() & {"class_path", "use"}:  # not printed: it may hold a key
+        raise UsageError(f"data.image_loader: class_path is missing beside {', '.join(sorted(map(str, value)))}")
     target, arguments = resolve("image_loaders", _gathered(value))
     if not (isinstance(target, type) and issubclass(target, ImageLoader)):
         raise UsageError(f"data.image_loader: {_name(target)} is not a subclass of yolo.data.loaders.ImageLoader")

@@ -69,6 +69,17 @@ class LoaderContract:
         np.testing.assert_array_equal(first, kept)
         np.testing.assert_array_equal(first, second)
 
+    def test_reduces_only_as_far_as_asked(self, loader: ImageLoader, picture: str) -> None:
+        """A caller that shows little may get a smaller picture, of the same shape and not below what it shows."""
+        for least in ((1, 1), (SIZE[0] // 4, SIZE[1] // 4), (SIZE[0] // 2, 1), SIZE, (10 * SIZE[0], 10 * SIZE[1])):
+            pixels = loader.read(picture, least=least)
+            height, width = pixels.shape[:2]
+            assert width >= min(least[0], SIZE[0])
+            assert height >= min(least[1], SIZE[1])
+            assert width * SIZE[1] == height * SIZE[0], "the proportions changed"
+            assert pixels[height // 2, width // 8, 0] > 200 > 60 > pixels[height // 2, width // 8, 2]
+        assert loader.read(picture).shape == (SIZE[1], SIZE[0], 3), "the full picture stays the rule"
+
     def test_pickles(self, loader: ImageLoader, picture: str) -> None:
         """Workers get a pickled copy, before and after first use."""
         for _ in range(2):

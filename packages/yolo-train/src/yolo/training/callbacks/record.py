@@ -55,8 +55,13 @@ class RunRecord(Callback):
         best = Path(getattr(trainer.checkpoint_callback, "best_model_path", "") or folder / "checkpoints" / "best.ckpt")
         picture = folder / "predictions.jpg"
         if best.is_file() and self.images > 0:
-            loader = open_loader(pl_module.data.config.image_loader)
-            draw_showcase(best, pl_module.data.labels("val"), loader, picture, count=self.images)
+            loader = open_loader(
+                pl_module.data.config.image_loader, encryption_key=pl_module.data.config.encryption_key
+            )
+            if loader.confidential:
+                print("\nNo pictures of predictions are drawn: the images are encrypted, and they would be in clear.")
+            else:
+                draw_showcase(best, pl_module.data.labels("val"), loader, picture, count=self.images)
         _say_what_was_written(folder, best)
 
     def state_dict(self) -> dict[str, list[dict[str, float]]]:

@@ -11,9 +11,10 @@ from jsonargparse import ArgumentParser, Namespace
 
 from yolo.core.errors import UsageError
 from yolo.data.config import DataConfig
-from yolo.training.configs import config_path
+from yolo.data.config_files import config_path
 
 _DATA_KEYS = {field.name for field in fields(DataConfig)}
+_OF_A_TRAINING = {"data_fraction"}  # what was trained on a part is measured on the whole, unless asked otherwise
 
 
 def build_parser(command: str) -> ArgumentParser:
@@ -80,7 +81,8 @@ def resolve_data(
     The checkpoint's settings serve only when neither the command line nor a file says where the data is.
     """
     named = bool(given & {"root"} or "root" in configs or "format" in configs)
-    values = {} if named else {key: value for key, value in stored.items() if key in _DATA_KEYS}
+    kept = _DATA_KEYS - _OF_A_TRAINING
+    values = {} if named else {key: value for key, value in stored.items() if key in kept}
     values |= configs
     values |= {key: parsed.data[key] for key in given if key in _DATA_KEYS}
     unknown = sorted(set(values) - _DATA_KEYS)

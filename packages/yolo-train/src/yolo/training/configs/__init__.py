@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
 
-from yolo.core.errors import UsageError
+from yolo.data.config_files import config_path
 
 NAMES = ("default", "debug", "quickstart")
 
 
-def config_path(value: str) -> str:
-    """Return the path of a configuration given by path or by packaged name.
+def packaged(name: str) -> Path:
+    """Return the path of one of :data:`NAMES`."""
+    return Path(__file__).with_name(f"{name}.yaml")
 
-    Raises:
-        UsageError: neither a file nor a packaged name.
-    """
-    if Path(value).is_file():
-        return value
-    if value in NAMES:
-        return str(files(__package__) / f"{value}.yaml")
-    raise UsageError(f"--config {value}: there is no such file, and the packaged ones are {', '.join(NAMES)}")
+
+default, debug, quickstart = (partial(packaged, name) for name in NAMES)
 
 
 def expand_config_names(args: Sequence[str]) -> list[str]:
-    """Replace packaged names behind ``--config`` and ``-c`` in a command line by their paths."""
-    expanded: list[str] = []
-    for position, arg in enumerate(args):
+    """Replace packaged names behind ``--config`` and ``-c`` by their paths, and put the files in front.
+
+    The parser takes what comes later; so options win over files, wherever they stand on the command line.
+    """
+    files: list[str] = []
+    options: list[str] = []
+    remaining = iter(args)
+    for arg in remaining:
         flag, equals, value = arg.partition("=")
-        if flag in ("--config", "-c") and equals:
-            expanded.append(f"{flag}={config_path(value)}")
-        elif position and args[position - 1] in ("--config", "-c"):
-            expanded.append(config_path(arg))
+        if flag not in ("--config", "-c"):
+            options.append(arg)
+            continue
+        given = value if equals else next(remaining, None)
+        if given is None:
+            options.append(arg)  # the parser says that a value is missing
         else:
-            expanded.append(arg)
-    return expanded
+            files.append(f"--config={config_path(given)}")
+    return [*files, *options]

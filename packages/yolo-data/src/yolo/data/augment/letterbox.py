@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from yolo.core.letterbox import letterbox_geometry
 from yolo.data.augment.base import Context
-from yolo.data.augment.geometry import Rect
 from yolo.data.augment.scene import Layout, Reader, Scene, Tile
+from yolo.data.augment.view import View
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class NoParams:
     """Nothing is random."""
 
 
-class Single(Layout[NoParams]):
+class LetterBox(Layout[NoParams]):
     """Fit the picture into the scene with :func:`yolo.core.letterbox.letterbox_geometry`.
 
     The grey border is no part of the picture, so a view that shows more than the scene shows nothing cut off.
     """
+
+    kind: ClassVar[Literal["single", "mosaic", "documents"]] = "single"
 
     def scene_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """As large as the output."""
@@ -32,8 +34,9 @@ class Single(Layout[NoParams]):
         """Draw nothing."""
         return NoParams()
 
-    def arrange(self, params: NoParams, context: Context, reader: Reader, shows: Callable[[Rect], bool]) -> Scene:
+    def arrange(self, params: NoParams, context: Context, reader: Reader, view: View) -> Scene:
         """Place the picture in the middle."""
-        source = reader.read(context.index)
-        matrix = letterbox_geometry(source.size, context.size).matrix
-        return Scene([Tile(source, matrix, (0, 0, *context.size))], source.size, matrix)
+        size = reader.size(context.index)
+        matrix = letterbox_geometry(size, context.size).matrix
+        source = reader.read(context.index, least=view.least(matrix, size))
+        return Scene([Tile(source, matrix)], size, matrix)

@@ -1,0 +1,150 @@
+"""Encryption keys: where they come from, and how they stay secret.
+
+A key is 32 bytes, written as 64 hexadecimal characters. It comes from the configuration or from the environment
+variable ``YOLO_ENCRYPTION_KEY``; the configuration wins. No text of this package shows it, and it is never pickled: a
+loader that travels to a worker takes the key's id along and finds the key again there, because
+
+* a forked worker inherits the keys that this process knows,
+* any other worker inherits the environment. A key that a loader was given by the configuration is put there, under
+  ``YOLO_ENCRYPTION_KEY_<id>``: every program that this process starts inherits it, as it would ``YOLO_ENCRYPTION_KEY``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from typing import Any, NoReturn
+
+import yaml
+
+from yolo.core.errors import UsageError
+
+#: Environment variable that holds the key.
+VARIABLE = "YOLO_ENCRYPTION_KEY"
+#: Bytes of an id.
+ID_SIZE = 8
+_DIGITS = 64
+_MAKE_ONE = 'make one with: python -c "import os; print(os.urandom(32).hex())"'
+
+_KEY = re.compile(rf"\s*[0-9a-fA-F]{{{_DIGITS}}}\s*")
+
+
+class Key:
+    """A secret key of 32 bytes for AES-256.
+
+    It compares by its id, prints as its id, and refuses to be pickled.
+
+    Args:
+        secret: the 32 bytes.
+    """
+
+    __slots__ = ("_secret", "id")
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != _DIGITS // 2:
+            raise ValueError(f"a key has {_DIGITS // 2} bytes, not {len(secret)}")
+        self._secret = secret
+        #: 16 hexadecimal characters that tell keys apart: the beginning of a hash, from which the key cannot be found.
+        self.id: str = hashlib.sha256(b"yolo encryption key id\0" + secret).digest()[:ID_SIZE].hex()
+
+    def reveal(self) -> bytes:
+        """The 32 bytes, for a cipher."""
+        return self._secret
+
+    def __repr__(self) -> str:
+        return f"Key(id={self.id})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __copy__(self) -> Key:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Key:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an encryption key is never pickled; keep its id, and find it with find_key")
+
+
+_known: dict[str, Key] = {}
+
+
+def parse_key(text: str, *, source: str) -> Key:
+    """Read a key.
+
+    Args:
+        text: 64 hexadecimal characters; white space around them is ignored.
+        source: where it was found, for messages: ``data.encryption_key``, or the name of the variable.
+
+    Raises:
+        UsageError: it is no key. The message says what is wrong, and shows nothing of the text.
+    """
+    if not isinstance(text, str):
+        raise UsageError(f"{source} is a {type(text).__name__}: write the key as {_DIGITS} characters in quotes")
+    digits = text.strip()
+    if not digits:
+        raise UsageError(f"{source} is empty: a key has {_DIGITS} hexadecimal characters; {_MAKE_ONE}")
+    wrong = [position for position, digit in enumerate(digits, start=1) if digit not in "0123456789abcdefABCDEF"]
+    if wrong:
+        found = f"{len(wrong)} of its {len(digits)} characters are not (the first is number {wrong[0]})"
+        raise UsageError(f"{source}: a key has {_DIGITS} hexadecimal characters (0-9, a-f), but {found}")
+    if len(digits) != _DIGITS:
+        raise UsageError(f"{source}: a key has {_DIGITS} hexadecimal characters (32 bytes), not {len(digits)}")
+    key = Key(bytes.fromhex(digits))
+    _known[key.id] = key
+    return key
+
+
+def find_key(key_id: str | None = None) -> Key:
+    """Return the key with an id, or, without one, that of the environment.
+
+    Raises:
+        UsageError: there is none; the message says how to set it.
+    """
+    if key_id is not None:
+        if key_id in _known:
+            return _known[key_id]
+        handed_on = os.environ.get(_variable_of(key_id))
+        if handed_on is not None:
+            return parse_key(handed_on, source=_variable_of(key_id))
+    text = os.environ.get(VARIABLE)
+    if text is None:
+        where = "" if key_id is None else f" (the key with the id {key_id} did not reach this process)"
+        raise UsageError(f"encrypted images need a key: set {VARIABLE} to {_DIGITS} hexadecimal characters{where}")
+    key = parse_key(text, source=VARIABLE)
+    if key_id is not None and key.id != key_id:
+        raise UsageError(
+            f"the key with the id {key_id} did not reach this process: set {VARIABLE} to it (it holds {key.id})"
+        )
+    return key
+
+
+def hand_on(key: Key) -> None:
+    """See to it that processes which are started from now on find a key, however they are started."""
+    if os.environ.get(VARIABLE, "").strip().lower() != key.reveal().hex():
+        os.environ[_variable_of(key.id)] = key.reveal().hex()
+
+
+def hide_keys(text: str) -> str:
+    """Return a configuration's YAML or JSON text with null in the place of every encryption key.
+
+    That is every value of ``encryption_key``, and whatever :func:`parse_key` would take for a key, wherever it stands.
+    """
+    return yaml.safe_dump(_without_keys(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
+
+
+def _without_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: None if name == "encryption_key" else _without_keys(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_keys(entry) for entry in value]
+    return None if isinstance(value, (str, int)) and _KEY.fullmatch(str(value)) else value
+
+
+def _variable_of(key_id: str) -> str:
+    return f"{VARIABLE}_{key_id.upper()}"

@@ -168,6 +168,18 @@ def test_noise_is_not_taken_for_a_decrypted_picture(
     assert sealed.is_file() and not (pictures / "a.jpg").exists()
 
 
+def test_links_are_looked_at_before_anything_is_written(pictures: Path) -> None:
+    (pictures / "b.PNG").rename(pictures / "real.png")
+    (pictures / "c.jpg").symlink_to(pictures / "a.jpg")
+    before = contents(pictures)
+    with pytest.raises(UsageError, match=r"c\.jpg' is a link, and what it leads to would stay"):
+        run(encrypt_command, pictures, "--remove-originals")
+    (pictures / "gone.jpg").symlink_to(pictures / "nowhere.jpg")
+    with pytest.raises(UsageError, match=r"gone\.jpg' is a link that leads to no file"):
+        run(encrypt_command, pictures)
+    assert contents(pictures) == before
+
+
 def test_a_full_disk_keeps_everything(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(target: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")

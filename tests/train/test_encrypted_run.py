@@ -49,3 +49,13 @@ def test_no_key_and_no_picture_is_left_in_the_run(
     assert not (run / "predictions.jpg").exists()
     said = capsys.readouterr()
     assert KEY not in said.out + said.err and "encrypted" in said.out
+
+
+def test_a_key_in_the_wrong_place_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.yaml").write_text(yaml.safe_dump({"data": {"encryption_key": [KEY]}}))
+    assert main(["fit", "--config", "secret.yaml"]) == 2
+    said = capsys.readouterr()
+    assert "encryption_key" in said.err and KEY not in said.out + said.err

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import Namespace, dict_to_namespace
 from lightning.fabric.plugins import CheckpointIO
@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from yolo.core.errors import UsageError
 from yolo.core.weights.bundle import read_checkpoint
+from yolo.data.encryption.keys import mask_keys
 from yolo.training.atomic_io import AtomicCheckpointIO
 from yolo.training.callback_list import NAMED_CALLBACKS, merge_callbacks, settle_listed
 from yolo.training.configs import expand_config_names
@@ -29,6 +30,7 @@ class YOLOCLI(LightningCLI):
         """Add the callbacks of every run, and the checkpoint to resume from."""
         for name, kind in NAMED_CALLBACKS.items():
             parser.add_lightning_class_args(kind, name)
+        parser.error = _without_keys(parser.error)  # type: ignore[method-assign]  # its messages show what was given
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of a run to resume.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -62,6 +64,13 @@ class YOLOCLI(LightningCLI):
         config["callbacks"] = [*merged, ConfigCallback(self.parser, self.recorded)]
         config["plugins"] = _with_atomic_checkpoints(config.get("plugins"))
         return self.trainer_class(**config)
+
+
+def _without_keys(error: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
+    def masked(message: str, *args: Any, **kwargs: Any) -> NoReturn:
+        error(mask_keys(message), *args, **kwargs)
+
+    return masked
 
 
 def make_cli(args: Sequence[str]) -> YOLOCLI:

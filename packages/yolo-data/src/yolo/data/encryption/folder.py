@@ -81,6 +81,8 @@ def convert_folder(
         YoloError: a file cannot be read or written.
     """
     jobs, others = _jobs(folder, output or folder, key, direction)
+    for job in jobs:
+        _check_link(job.source, remove_originals=remove_originals)
     existing = [job for job in jobs if os.path.lexists(job.target)]
     done = {job.target for job in existing if _same(job, key, direction)}
     blocked = [job.target for job in existing if job.target not in done]
@@ -100,6 +102,19 @@ def convert_folder(
             _remove(job, key, direction)
             removed += 1
     return Outcome(written, len(done), removed, others)
+
+
+def _check_link(path: Path, *, remove_originals: bool) -> None:
+    """Refuse, before anything is written, a link that leads nowhere, or whose removal would leave the picture."""
+    if not path.is_symlink():
+        return
+    if not path.is_file():
+        raise UsageError(f"{str(path)!r} is a link that leads to no file; nothing was written")
+    if remove_originals:
+        raise UsageError(
+            f"{str(path)!r} is a link, and what it leads to would stay; nothing was written. Leave --remove-originals "
+            "away, or replace the link by its file"
+        )
 
 
 def _jobs(folder: Path, output: Path, key: Key, direction: Direction) -> tuple[list[Job], int]:

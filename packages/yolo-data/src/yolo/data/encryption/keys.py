@@ -27,6 +27,7 @@ ID_SIZE = 8
 _DIGITS = 64
 _MAKE_ONE = 'make one with: python -c "import os; print(os.urandom(32).hex())"'
 
+_ANYWHERE = re.compile(rf"[0-9a-fA-F]{{{_DIGITS}}}")
 _KEY = re.compile(rf"\s*[0-9a-fA-F]{{{_DIGITS}}}\s*")
 
 
@@ -136,6 +137,11 @@ def hide_keys(text: str) -> str:
     That is every value of ``encryption_key``, and whatever :func:`parse_key` would take for a key, wherever it stands.
     """
     return yaml.safe_dump(_without_keys(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
+
+
+def mask_keys(message: str) -> str:
+    """Return an error message with every key in it covered."""
+    return _ANYWHERE.sub("<64 hexadecimal characters>", message)
 
 
 def _without_keys(value: Any) -> Any:

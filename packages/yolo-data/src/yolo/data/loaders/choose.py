@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from yolo.core.errors import UsageError
@@ -56,8 +57,11 @@ def _gathered(value: str | dict[str, Any]) -> str | dict[str, Any]:
     """Put arguments under init_args: jsonargparse leaves ``--data.image_loader.init_args.key`` beside class_path."""
     if isinstance(value, str) or "class_path" not in value:
         return value
+    arguments = value.get("init_args") or {}
+    if not isinstance(arguments, Mapping):
+        raise UsageError(f"data.image_loader.init_args is a {type(arguments).__name__}: write names and values")
     loose = {key: item for key, item in value.items() if key not in ("class_path", "init_args")}
-    return {"class_path": value["class_path"], "init_args": {**(value.get("init_args") or {}), **loose}}
+    return {"class_path": value["class_path"], "init_args": {**arguments, **loose}}
 
 
 def _name(target: object) -> str:

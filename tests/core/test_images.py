@@ -7,14 +7,16 @@ import os
 import shutil
 import sys
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from yolo.core.images import ImageError, ImageWarning, decode_image, find_images, image_size, read_image
+from yolo.core.images import ImageError, ImageWarning, decode_image, find_images, image_size, read_image, to_rgb
 
 HEAVY = {"images/large_12000x9000_1bit.png", "images/png_header_lies_8000x8000.png"}
 EXIF = ["exif_orientation_3.jpg", "exif_orientation_5.jpg", "exif_orientation_6.jpg", "exif_orientation_8.jpg"]
@@ -113,6 +115,44 @@ def test_sixteen_bits_keep_their_grey(tmp_path):
     values = np.array([[0, 257, 32896, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "grey.png")
     assert read_image(tmp_path / "grey.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bit_colours_are_rounded_like_grey(tmp_path, suffix, channels):
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, channels), np.uint16)
+    values[0, :4, :3] = [[0], [257], [32896], [65535]]
+    values[1, 0, :3] = [255, 40000, 128]
+    path = tmp_path / f"a.{suffix}"
+    assert cv2.imwrite(str(path), values[..., [2, 1, 0, 3][:channels]])
+    wanted = np.rint(values[..., :3] / 257).astype(np.uint8)
+    assert np.array_equal(read_image(path), wanted)
+    assert np.array_equal(decode_image(path.read_bytes(), name="x"), wanted)
+    assert np.array_equal(to_rgb(Image.open(path)), wanted)
+    data = path.read_bytes()
+    if suffix == "png":  # stored on its side
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        path.write_bytes(data[:33] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + data[33:])
+        assert np.array_equal(read_image(path), np.rot90(wanted, -1))
+    path.write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(ImageError):
+        read_image(path)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+def test_sixteen_bit_grey_with_alpha_is_rounded(tmp_path):
+    grey = np.array([[255, 257, 40000, 65535]], np.uint16)
+    rows = b"\0" + np.stack([grey[0], grey[0] // 2], axis=1).astype(">u2").tobytes()
+
+    header = (4).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([16, 4, 0, 0, 0])
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    pixels = decode_image(b"\x89PNG\r\n\x1a\n" + body, name="x")
+    assert pixels[0].tolist() == [[value] * 3 for value in (1, 1, 156, 255)]
 
 
 def test_colours_are_rgb_and_alpha_is_dropped(tmp_path):

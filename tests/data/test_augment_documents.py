@@ -203,7 +203,7 @@ def test_documents_are_asked_for_as_large_as_they_appear() -> None:
 class Halved(Pictures):
     """Decodes at half the size, as a loader may."""
 
-    def read(self, index: int, *, least: tuple[int, int] | None = None) -> Source:
+    def read(self, index: int, *, least: tuple[int, int] | None = None, rows: int | None = None) -> Source:
         whole = super().read(index, least=least)
         return replace(whole, image=np.ascontiguousarray(whole.image[::2, ::2]))
 

@@ -240,7 +240,7 @@ def test_a_picture_is_asked_for_as_large_as_it_appears() -> None:
     """Turned, the sides count as the picture's own; in perspective, where it is nearest."""
     size = (400, 200)
     turned = View(affine_matrix(AffineParams(zoom=0.5, degrees=90), size, size), size)
-    assert turned.least(np.eye(3), size) == (200, 100)
+    assert turned.least(turned.place(np.eye(3), size), size) == (200, 100)
     bent = View(affine_matrix(AffineParams(perspective=(0.001, 0)), size, size), size)
     near = bent.scale_of(np.eye(3), (0, 0, *size))
     ends = transform_points(bent.matrix, np.array([[0, 0], [1e-4, 0]]))

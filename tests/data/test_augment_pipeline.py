@@ -144,7 +144,7 @@ def test_flip_mirrors_pixels_boxes_and_matrix_alike(params: FlipParams) -> None:
 class Four:
     """Four plain sources."""
 
-    def read(self, index: int, *, least: tuple[int, int] | None = None) -> Source:
+    def read(self, index: int, *, least: tuple[int, int] | None = None, rows: int | None = None) -> Source:
         targets = Targets(np.array([[8, 8, 56, 56]], np.float32), np.array([index]))
         return Source(index, np.full((S, S, 3), 40 * index + 20, np.uint8), targets, (S, S))
 

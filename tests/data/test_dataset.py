@@ -114,6 +114,27 @@ class OtherSize(ImageLoader):
         return np.rot90(image) if self.turn else image
 
 
+def test_nothing_is_decoded_before_it_is_drawn(table: LabelTable) -> None:
+    """A whole batch is worked out first; each sample is the same as when it is asked for alone."""
+    read: list[str] = []
+
+    class Telling(DefaultImageLoader):
+        def __call__(self, path: str) -> np.ndarray:
+            read.append(path)
+            return super().__call__(path)
+
+    pipeline = build_pipeline(config(mosaic_prob=0.5, mixup_prob=0.5, cutmix_prob=0.5))
+    dataset = TrainDataset(table, Telling(), pipeline, seed=0)
+    keys = [SampleKey(0, index) for index in range(len(table))]
+    prepared = [dataset._prepare(key, dataset._context(key), dataset) for key in keys]
+    assert not read
+    for sample, one, key in zip(dataset.__getitems__(keys), prepared, keys, strict=True):
+        for other in (pipeline.make(one), dataset[key]):
+            np.testing.assert_array_equal(sample.image, other.image)
+            np.testing.assert_array_equal(sample.targets.boxes, other.targets.boxes)
+    assert read
+
+
 def test_labels_fit_a_picture_that_the_loader_made_smaller(datasets: Path) -> None:
     bccd = load_labels(DataConfig(root=str(datasets / "bccd")), "val")
     still = config(scale=0.0, translate=0.0, hsv_h=0.0, hsv_s=0.0, hsv_v=0.0, flip_lr=0.0, mosaic_prob=0.0)

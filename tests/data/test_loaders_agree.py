@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -158,3 +159,16 @@ def test_bombs_are_refused_before_memory_is_taken(datasets: Path) -> None:
     refused, kilobytes = map(int, done.stdout.split())
     assert refused == 4 * len(BOMBS), done.stderr
     assert kilobytes < 40_000
+
+
+@pytest.mark.parametrize("name", ["default", *OTHERS])
+def test_sixteen_bit_colours_are_rounded_by_all(name: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (32, 48, 3), np.uint16)
+    assert cv2.imwrite(str(tmp_path / "a.png"), values[..., ::-1])
+    loader = OTHERS.get(name) or DefaultImageLoader()
+    wanted = np.rint(values / 257).astype(np.uint8)
+    assert np.array_equal(loader.read(str(tmp_path / "a.png")), wanted)
+    sealed = tmp_path / "a.png.enc"
+    sealed.write_bytes(encrypt((tmp_path / "a.png").read_bytes(), Key(bytes.fromhex(SECRET))))
+    if "encrypted" in name:
+        assert np.array_equal(loader.read(str(sealed)), wanted)

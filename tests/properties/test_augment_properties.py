@@ -46,7 +46,7 @@ affines = st.builds(
 class Sources:
     """Made-up pictures; box i of picture k has the label 100 k + i, so that identities show."""
 
-    def read(self, index: int, *, least: tuple[int, int] | None = None) -> Source:
+    def read(self, index: int, *, least: tuple[int, int] | None = None, rows: int | None = None) -> Source:
         rng = np.random.default_rng(index)
         width, height = SIZES[index]
         start = rng.uniform(0, 0.8, (6, 2)) * (width, height)

@@ -4,7 +4,7 @@ Training, validation and prediction must see the same pixels, so the decisions a
 
 * the EXIF orientation is applied (an unreadable or impossible one is ignored);
 * palettes are looked up, grey becomes three equal channels, CMYK is converted, alpha is dropped (never composited);
-* 16-bit samples are scaled by 1/257; floating point pictures are refused, because their range is unknown;
+* 16-bit samples, grey or colour, are scaled by 1/257; floating point pictures are refused: their range is unknown;
 * of animations and multi-page files the first frame is used, with an :class:`ImageWarning`;
 * truncated and damaged files are refused by name; so is anything above Pillow's decompression-bomb limit, which is
   checked against the header before memory is taken.
@@ -101,8 +101,9 @@ def to_rgb(image: Image.Image, *, name: str = "the image") -> NDArray[np.uint8]:
         ImageError: the pixels cannot be decoded, or have no known range.
     """
     try:
+        encoded = _sixteen_bit_colours(image)
         image.load()
-        return _pixels(image, name)
+        return _pixels(image, name, encoded)
     except ImageError:
         raise
     except Exception as error:  # decoders raise many types for damaged data: OSError, SyntaxError, struct.error...
@@ -191,7 +192,42 @@ def _reduce(image: Image.Image, least: tuple[int, int]) -> None:
         image.draft(None, (image.width // factor, image.height // factor))
 
 
-def _pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
+def _sixteen_bit_colours(image: Image.Image) -> bytes | None:
+    """The file, if its colours have 16 bits of which Pillow would keep the upper 8; None for any other picture."""
+    tiles = getattr(image, "tile", None)
+    if not tiles or image.mode not in ("RGB", "RGBA"):
+        return None
+    arguments = tiles[0][3]
+    stored = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    file = getattr(image, "fp", None)
+    if not isinstance(stored, str) or ";16" not in stored or file is None:
+        return None
+    position = file.tell()
+    file.seek(0)
+    data = bytes(file.read())
+    file.seek(position)
+    return data
+
+
+def _rounded(image: Image.Image, encoded: bytes) -> Image.Image:
+    """An RGB picture of which Pillow kept the upper 8 of 16 bits, now scaled by 1/257."""
+    import cv2  # here, because few files need it
+
+    values = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] not in (3, 4):
+        return image
+    colours = values[:, :, 2::-1].astype(np.uint16)  # from BGR
+    if not np.array_equal(colours >> 8, np.asarray(image)):  # not the same picture: another page, alpha multiplied in
+        return image
+    return Image.fromarray(_scaled(colours))
+
+
+def _scaled(values: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """16 bits to 8, rounded to the nearest."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _pixels(image: Image.Image, name: str, encoded: bytes | None) -> NDArray[np.uint8]:
     turn = _UPRIGHT.get(_orientation(image))
     if image.mode == "F":
         raise ImageError(f"{name!r} holds floating point pixels of unknown range; convert it to 8 or 16 bits first")
@@ -200,11 +236,13 @@ def _pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 65535:
             raise ImageError(f"{name!r} holds values from {low} to {high}; only 8 and 16 bits are supported")
-        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        image = Image.fromarray(_scaled(values))
     if image.mode == "P":  # through RGBA: a palette with a transparency table converts without a warning
         image = image.convert("RGBA")
     if image.mode != "RGB":
         image = image.convert("RGB")
+    if encoded is not None:
+        image = _rounded(image, encoded)
     if turn is not None:
         image = image.transpose(turn)
     return np.array(image)

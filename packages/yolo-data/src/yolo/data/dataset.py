@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,8 @@ from yolo.core.errors import YoloError
 from yolo.core.letterbox import letterbox
 from yolo.data.augment.base import Context
 from yolo.data.augment.geometry import clip_boxes, scaling, transform_boxes
-from yolo.data.augment.pipeline import Pipeline
-from yolo.data.augment.scene import Reader, Source
+from yolo.data.augment.pipeline import Pipeline, Prepared
+from yolo.data.augment.scene import Reader
 from yolo.data.labels import LabelTable
 from yolo.data.loaders import ImageLoader
 from yolo.data.sampler import SampleKey
@@ -34,7 +35,7 @@ class TrainDataset(Dataset[Sample]):
         loader: reads the image files.
         pipeline: augments; also gives the size of the samples.
         seed: first part of every sample's seed.
-        scaled_decode: let the loader reduce a file that a sample shows smaller still.
+        scaled_decode: let the loader reduce a file that a sample shows smaller still, and leave out what is below.
         share_decoded: take the other pictures of a mix from the sample's own batch and decode each file of a batch once
             (:mod:`yolo.data.sharing`). A sample that is asked for alone is as without it.
     """
@@ -61,7 +62,7 @@ class TrainDataset(Dataset[Sample]):
 
     def __getitem__(self, key: SampleKey) -> Sample:
         """Make one sample, the batch stage not included."""
-        return self._make(key, self._context(key), self)
+        return self.pipeline.make(self._prepare(key, self._context(key), self))
 
     def __getitems__(self, keys: Sequence[SampleKey]) -> list[Sample]:
         """Make the samples of one batch; torch's DataLoader prefers this to one call a sample."""
@@ -69,17 +70,20 @@ class TrainDataset(Dataset[Sample]):
             return []
         pool = shared_pool(key.index for key in keys) if self.share_decoded else ()
         reader = SharedReader(self, self.pipeline.size) if pool else self
-        samples = [self._make(key, replace(self._context(key), pool=pool), reader) for key in keys]
+        prepared = [self._prepare(key, replace(self._context(key), pool=pool), reader) for key in keys]
+        samples = [self.pipeline.make(one) for one in prepared]
         if not self.pipeline.batches:
             return samples
         first = keys[0]
         rng = self._rng(first.epoch, first.index, _BATCH)
         return self.pipeline.finish(samples, rng, replace(self._context(first), pool=pool))
 
-    def read(self, index: int, *, least: tuple[int, int] | None = None) -> Source:
-        """Decode a file (the interface that layouts read through)."""
-        image = _read(self.table, self.loader, index, least if self.scaled_decode else None)
-        return Source(index, image, self.table.targets(index), self.table.size(index))
+    def read(self, index: int, *, least: tuple[int, int] | None = None, rows: int | None = None) -> Unread:
+        """Tell of a file, which is decoded when it is drawn (the interface that layouts read through)."""
+        if not self.scaled_decode:
+            least = rows = None
+        decode = partial(_read, self.table, self.loader, index, least, rows)
+        return Unread(index, self.table.targets(index), self.table.size(index), decode)
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of a file as the labels tell them."""
@@ -89,15 +93,30 @@ class TrainDataset(Dataset[Sample]):
         """Boxes of a file in pixels of that size."""
         return self.table.targets(index)
 
-    def _make(self, key: SampleKey, context: Context, reader: Reader) -> Sample:
+    def _prepare(self, key: SampleKey, context: Context, reader: Reader) -> Prepared:
         plan = self.pipeline.draw(self._rng(key.epoch, key.index), context, mix=key.mix)
-        return self.pipeline.carry_out(plan, context, reader)
+        return self.pipeline.prepare(plan, context, reader)
 
     def _context(self, key: SampleKey) -> Context:
         return Context(self.pipeline.size, epoch=key.epoch, index=key.index, count=len(self))
 
     def _rng(self, *numbers: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *numbers])))
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A :class:`yolo.data.augment.scene.Picture` whose file is decoded whenever its image is asked for."""
+
+    index: int
+    targets: Targets
+    size: tuple[int, int]
+    decode: Callable[[], NDArray[np.uint8]]
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """uint8 ``[H, W, 3]`` RGB."""
+        return self.decode()
 
 
 class EvalDataset(Dataset[Sample]):
@@ -133,9 +152,13 @@ class EvalDataset(Dataset[Sample]):
 
 
 def _read(
-    table: LabelTable, loader: ImageLoader, index: int, least: tuple[int, int] | None = None
+    table: LabelTable,
+    loader: ImageLoader,
+    index: int,
+    least: tuple[int, int] | None = None,
+    rows: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode a file, at a reduced size if that is enough.
+    """Decode a file, no more of it than :meth:`ImageLoader.read` is told to.
 
     A loader may hand out a smaller or larger picture than the labels count in, but not one of another shape.
 
@@ -143,7 +166,7 @@ def _read(
         YoloError: the picture cannot be the labelled one: it was turned, cut, or replaced.
     """
     path = table.path(index)
-    image = loader.read(path, least=least)
+    image = loader.read(path, least=least, rows=rows)
     width, height = table.size(index)
     seen = image.shape[1], image.shape[0]
     if abs(seen[0] * height - seen[1] * width) > max(width, height):  # one pixel is rounding

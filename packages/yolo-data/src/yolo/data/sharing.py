@@ -41,8 +41,8 @@ class SharedReader:
         self._canvas = canvas
         self._kept: dict[int, tuple[Source, tuple[int, int] | None]] = {}
 
-    def read(self, index: int, *, least: tuple[int, int] | None = None) -> Source:
-        """Decode a file, or give what was decoded before if it is large enough."""
+    def read(self, index: int, *, least: tuple[int, int] | None = None, rows: int | None = None) -> Source:
+        """Decode a file with all its rows, or give what was decoded before if it is large enough."""
         known = self._kept.get(index)
         if known is not None and _serves(known[1], least):
             return known[0]
@@ -51,7 +51,8 @@ class SharedReader:
             size = self._reader.size(index)
             fit = _ZOOM * min(self._canvas[0] / size[0], self._canvas[1] / size[1])
             wanted = max(least[0], math.ceil(fit * size[0])), max(least[1], math.ceil(fit * size[1]))
-        source = self._reader.read(index, least=wanted)
+        picture = self._reader.read(index, least=wanted)
+        source = Source(index, picture.image, picture.targets, picture.size)
         self._kept[index] = source, wanted
         return source
 

@@ -28,7 +28,7 @@ from yolo.data.augment.geometry import (
     translation,
 )
 from yolo.data.augment.hsv import HSVParams, RandomHSV
-from yolo.data.augment.scene import Layout, Reader, Scene, Source, Tile
+from yolo.data.augment.scene import Layout, Picture, Reader, Scene, Source, Tile
 from yolo.data.augment.view import View
 from yolo.data.types import Sample, Targets
 
@@ -105,20 +105,21 @@ class BBoxMosaic(Layout[BBoxMosaicParams]):
             size = reader.size(document.index)
             part = document_part(reader.targets(document.index), size)
             matrix = translation(column * cell[0], row * cell[1]) @ place_document(document, part, cell)
-            source = reader.read(document.index, least=view.least(matrix, size, part))
+            source = reader.read(document.index, least=view.least(view.place(matrix, size), size, part))
             tiles.append(self._cut_out(source, part, matrix, document.colour))
             places.append(matrix)
         return Scene(tiles, reader.size(context.index), places[0])
 
-    def _cut_out(self, source: Source, part: Rect, matrix: Matrix, colour: HSVParams) -> Tile:
+    def _cut_out(self, source: Picture, part: Rect, matrix: Matrix, colour: HSVParams) -> Tile:
         """Make a picture of its own of a part, in its own colours; so nothing beside it is blended into its border."""
-        height, width = source.image.shape[:2]
+        image = source.image
+        height, width = image.shape[:2]
         x, y = reduced_scale(source.size, (width, height))
         x0, y0 = math.floor(part[0] * x), math.floor(part[1] * y)
         x1, y1 = min(width, math.ceil(part[2] * x)), min(height, math.ceil(part[3] * y))
         to_piece = translation(-x0, -y0) @ scaling(x, y)
         targets = Targets(transform_boxes(to_piece, source.targets.boxes).astype(np.float32), source.targets.labels)
-        piece = Sample(np.ascontiguousarray(source.image[y0:y1, x0:x1]), targets, source.index, (x1 - x0, y1 - y0))
+        piece = Sample(np.ascontiguousarray(image[y0:y1, x0:x1]), targets, source.index, (x1 - x0, y1 - y0))
         image = self.colour.apply(piece, colour).image
         to_scene = matrix @ scaling(1 / x, 1 / y) @ translation(x0, y0)
         shown = bounds(transform_points(to_piece, corners(part)))

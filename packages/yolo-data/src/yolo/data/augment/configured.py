@@ -7,6 +7,7 @@ from typing import Any
 
 from yolo.core.errors import UsageError
 from yolo.core.plugins import resolve
+from yolo.data.arguments import check_arguments
 from yolo.data.augment.affine import RandomPerspective
 from yolo.data.augment.base import Augmentation, BatchAugmentation, Drawn, MixAugmentation
 from yolo.data.augment.bbox_mosaic import BBoxMosaic
@@ -19,8 +20,16 @@ from yolo.data.augment.mosaic9 import Mosaic9
 from yolo.data.augment.pipeline import Chance, Pipeline
 from yolo.data.augment.scene import Layout
 from yolo.data.config import DataConfig
+from yolo.data.ranges import VIEW_LIMITS, positive, within
 
 _KEYS = "mosaic_prob, mosaic_9_prob and bbox_mosaic"
+#: Highest values, as those of the keys of the data section; the lowest is 0.
+_LIMITS: dict[type, dict[str, float]] = {
+    RandomHSV: {"hue": 1.0, "saturation": 1.0, "value": 1.0},
+    RandomFlip: {"left_right": 1.0, "up_down": 1.0},
+    RandomPerspective: VIEW_LIMITS,
+}
+_BLENDS = (MixUp, CutMix)
 
 
 def build_pipeline(config: DataConfig) -> Pipeline:
@@ -72,9 +81,14 @@ def open_augmentation(entry: Mapping[str, Any], position: int = 0) -> tuple[Draw
     if not (isinstance(target, type) and issubclass(target, kinds)):
         name = getattr(target, "__name__", repr(target))
         raise UsageError(f"{where}: {name} cannot be placed here, it is no subclass of an augmentation base")
+    check_arguments(target, arguments, where)
+    for key, high in _LIMITS.get(target, {}).items():
+        within(f"{where}.{key}", arguments.get(key, 0), 0, high)
+    if target in _BLENDS:
+        positive(f"{where}.alpha", arguments.get("alpha", 1), 1000)
     try:
         return target(**arguments), p
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {target.__name__} does not take these options: {error}") from error
 
 

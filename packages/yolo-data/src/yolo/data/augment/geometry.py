@@ -41,6 +41,12 @@ def shearing(x_degrees: float, y_degrees: float) -> Matrix:
     return np.array([[1, x, 0], [y, 1, 0], [0, 0, 1]], np.float64)
 
 
+def upright(matrix: Matrix) -> tuple[float, float, float, float] | None:
+    """(x factor, x shift, y factor, y shift) of a matrix that only scales and moves, else None."""
+    (a, b, x), (c, d, y), (p, q, one) = matrix.tolist()  # a few numbers: plain arithmetic is ten times as fast
+    return None if b or c or p or q else (a / one, x / one, d / one, y / one)
+
+
 def is_axis_aligned(matrix: Matrix) -> bool:
     """Whether the matrix only scales and moves, so that rectangles stay rectangles."""
     return not (matrix[0, 1] or matrix[1, 0] or matrix[2, 0] or matrix[2, 1])
@@ -68,10 +74,11 @@ def bounds(points: NDArray[np.floating]) -> Rect:
 
 def map_rect(matrix: Matrix, rect: Rect) -> Rect:
     """The smallest rectangle around a mapped rectangle."""
-    if not is_axis_aligned(matrix):
+    plain = upright(matrix)
+    if plain is None:
         return bounds(transform_points(matrix, corners(rect)))
-    (a, _, x), (_, b, y), (_, _, one) = matrix.tolist()  # a few numbers: plain arithmetic is ten times as fast
-    xs, ys = ((a * rect[0] + x) / one, (a * rect[2] + x) / one), ((b * rect[1] + y) / one, (b * rect[3] + y) / one)
+    a, x, b, y = plain
+    xs, ys = (a * rect[0] + x, a * rect[2] + x), (b * rect[1] + y, b * rect[3] + y)
     return min(xs), min(ys), max(xs), max(ys)
 
 

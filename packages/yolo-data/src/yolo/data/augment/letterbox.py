@@ -38,5 +38,5 @@ class LetterBox(Layout[NoParams]):
         """Place the picture in the middle."""
         size = reader.size(context.index)
         matrix = letterbox_geometry(size, context.size).matrix
-        source = reader.read(context.index, least=view.least(matrix, size))
+        source = reader.read(context.index, least=view.least(view.place(matrix, size), size))
         return Scene([Tile(source, matrix)], size, matrix)

@@ -81,7 +81,9 @@ class Mosaic(Layout[MosaicParams]):
             drawn = _overlap((x, y, x + fit * size[0], y + fit * size[1]), clip)
             if drawn is not None and view.shows(drawn):
                 part = (drawn[0] - x) / fit, (drawn[1] - y) / fit, (drawn[2] - x) / fit, (drawn[3] - y) / fit
-                tiles.append(Tile(reader.read(index, least=view.least(matrix, size, part)), matrix, clip))
+                placed = view.place(matrix, size)
+                least, shown = view.least(placed, size, part), view.rows(placed, size, drawn)
+                tiles.append(Tile(reader.read(index, least=least, rows=shown), matrix, clip, placed=placed))
         size = reader.size(context.index)
         return Scene(tiles, size, _place(*places[self.own], size, cell))
 

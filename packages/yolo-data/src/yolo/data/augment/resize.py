@@ -41,6 +41,10 @@ class _Axis:
     count: int
     part: slice
 
+    def all_wanted(self) -> bool:
+        """Whether ``cv2.resize`` makes exactly the wanted pixels (it rounds as Python does)."""
+        return self.skip == 0 and round((self.part.stop - self.part.start) * self.factor) == self.count
+
 
 def resized(image: Pixels, matrix: Matrix, origin: tuple[int, int], target: Pixels) -> bool:
     """Draw a picture by ``cv2.resize`` if that is the same as a bilinear warp.
@@ -63,6 +67,9 @@ def resized(image: Pixels, matrix: Matrix, origin: tuple[int, int], target: Pixe
     mirror = _MIRROR[x.mirrored, y.mirrored]
     if mirror is not None:
         source = cv2.flip(source, mirror)
+    if mirror is None and x.all_wanted() and y.all_wanted():  # no copy is needed
+        cv2.resize(source, None, target, x.factor, y.factor, cv2.INTER_LINEAR)
+        return True
     made = cv2.resize(source, None, None, x.factor, y.factor, cv2.INTER_LINEAR)
     made = made[y.skip : y.skip + y.count, x.skip : x.skip + x.count]
     below, right = y.count - made.shape[0], x.count - made.shape[1]
@@ -73,7 +80,7 @@ def resized(image: Pixels, matrix: Matrix, origin: tuple[int, int], target: Pixe
     if mirror is None:
         target[:] = made
     else:
-        target[:] = cv2.flip(made, mirror)
+        cv2.flip(made, mirror, target)
     return True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, Literal, Protocol
 
 import numpy as np
@@ -17,53 +17,29 @@ from numpy.typing import NDArray
 
 from yolo.core.reduction import reduced_scale
 from yolo.data.augment.base import Context, Drawn, Params, Stage
-from yolo.data.augment.geometry import (
-    Matrix,
-    Rect,
-    clip_boxes,
-    corners,
-    is_axis_aligned,
-    map_rect,
-    scaling,
-    transform_boxes,
-    transform_points,
-    worth_keeping,
-)
-from yolo.data.augment.paint import blank, paint
+from yolo.data.augment.geometry import Matrix, Rect, scaling
+from yolo.data.augment.paint import Quad, blank, paint
+from yolo.data.augment.tiles import Picture, Source, Tile, tile_region, visible_targets
 from yolo.data.augment.view import View
 from yolo.data.types import Sample, Targets
 
-Boxes = NDArray[np.float64]
-_EVERYWHERE: Rect = (-np.inf, -np.inf, np.inf, np.inf)
+__all__ = ["Layout", "Picture", "Reader", "Scene", "Seen", "Source", "Tile", "look_at", "render"]
 
-
-@dataclass(frozen=True)
-class Source:
-    """A decoded file.
-
-    Attributes:
-        index: position in the data set.
-        image: uint8 ``[H, W, 3]`` RGB, upright.
-        targets: boxes in pixels of a picture of ``size``.
-        size: width and height that ``targets`` and layouts count in. A decoder may hand out a smaller ``image``.
-    """
-
-    index: int
-    image: NDArray[np.uint8]
-    targets: Targets
-    size: tuple[int, int]
+_NOTHING: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
 
 
 class Reader(Protocol):
     """Gives layouts the pictures they ask for."""
 
-    def read(self, index: int, *, least: tuple[int, int] | None = None) -> Source:
-        """Decode a file.
+    def read(self, index: int, *, least: tuple[int, int] | None = None, rows: int | None = None) -> Picture:
+        """Decode a file, now or when it is drawn.
 
         Args:
             index: position in the data set.
             least: (width, height) that the picture takes on the canvas at most, so that a file may be decoded at a
                 reduced size that is still as large; None for all there is.
+            rows: number of rows, counted from the top in full size, that are looked at; None for all. Those below may
+                be black.
         """
 
     def size(self, index: int) -> tuple[int, int]:
@@ -71,23 +47,6 @@ class Reader(Protocol):
 
     def targets(self, index: int) -> Targets:
         """Boxes in pixels of that size, without touching the file."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One picture in a scene.
-
-    Attributes:
-        source: the picture.
-        matrix: ``[3, 3]`` source pixels to scene pixels. With a ``clip``, it only scales and moves.
-        clip: rectangle of the scene outside which the picture is cut off; None where nothing is.
-        part: rectangle of the source that is shown; None for all of it. The boxes lie in it.
-    """
-
-    source: Source
-    matrix: Matrix
-    clip: Rect | None = None
-    part: Rect | None = None
 
 
 @dataclass(frozen=True)
@@ -126,78 +85,54 @@ class Layout(Drawn[Params], Generic[Params]):
         """
 
 
-def render(scene: Scene, view: View, index: int) -> Sample:
-    """Draw a scene as seen, with the boxes that are left of it.
+@dataclass(frozen=True)
+class Seen:
+    """A scene as seen: where everything goes and the boxes that are left are known, but nothing is drawn yet.
+
+    Attributes:
+        view: how it is seen.
+        tiles: what may be visible; a later one covers an earlier one.
+        placed: ``[3, 3]`` each, from a tile's source to the canvas.
+        regions: what each tile may draw on, pixels of the canvas.
+        empty: the sample, without an image.
+    """
+
+    view: View
+    tiles: Sequence[Tile]
+    placed: Sequence[Matrix]
+    regions: Sequence[Quad | Rect]
+    empty: Sample
+
+    def draw(self) -> Sample:
+        """Decode and draw one tile after the other."""
+        canvas = blank(self.view.size)
+        for tile, matrix, region in zip(self.tiles, self.placed, self.regions, strict=True):
+            _draw(canvas, tile.source, matrix, region)
+        return replace(self.empty, image=canvas)
+
+
+def look_at(scene: Scene, view: View, index: int) -> Seen:
+    """Work out how a scene is seen, and the boxes that are left of it.
 
     Boxes are cut to their tile and to the canvas, then filtered by :func:`geometry.worth_keeping`; a box is as visible
     as the uncut box under the same matrix says.
     """
-    canvas = blank(view.size)
-    placed = [view.place(tile.matrix, tile.source.size) for tile in scene.tiles]
-    for tile, matrix in zip(scene.tiles, placed, strict=True):
-        _draw(canvas, tile, matrix, view)
+    placed = [view.place(tile.matrix, tile.source.size) if tile.placed is None else tile.placed for tile in scene.tiles]
+    regions = [tile_region(tile, matrix, view) for tile, matrix in zip(scene.tiles, placed, strict=True)]
     targets = visible_targets(scene.tiles, placed, view)
-    return Sample(canvas, targets, index, scene.source_size, view.place(scene.matrix, scene.source_size))
+    matrix = view.place(scene.matrix, scene.source_size)
+    return Seen(view, scene.tiles, placed, regions, Sample(_NOTHING, targets, index, scene.source_size, matrix))
 
 
-def _draw(canvas: NDArray[np.uint8], tile: Tile, matrix: Matrix, view: View) -> None:
-    image, size = tile.source.image, tile.source.size
-    region = _region(tile, matrix, view)
+def render(scene: Scene, view: View, index: int) -> Sample:
+    """Draw a scene as seen, with the boxes that are left of it (see :func:`look_at`)."""
+    return look_at(scene, view, index).draw()
+
+
+def _draw(canvas: NDArray[np.uint8], source: Picture, matrix: Matrix, region: Quad | Rect) -> None:
+    image, size = source.image, source.size
     seen = image.shape[1], image.shape[0]
     if seen != size:
         x, y = reduced_scale(size, seen)
         matrix = matrix @ scaling(1 / x, 1 / y)
     paint(canvas, image, matrix, region)
-
-
-def _region(tile: Tile, matrix: Matrix, view: View) -> NDArray[np.float64] | Rect:
-    """What a tile may draw on, on the canvas: a rectangle, or the corners ``[4, 2]`` of a quadrilateral."""
-    part = tile.part or (0, 0, *tile.source.size)
-    upright = is_axis_aligned(matrix)
-    if tile.clip is None:
-        return map_rect(matrix, part) if upright else transform_points(matrix, corners(part))
-    if upright:
-        return _common(map_rect(matrix, part), map_rect(view.matrix, tile.clip))
-    return transform_points(view.matrix, corners(_common(map_rect(tile.matrix, part), tile.clip)))
-
-
-def _common(a: Rect, b: Rect) -> Rect:
-    return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
-
-
-def visible_targets(tiles: Sequence[Tile], placed: Sequence[Matrix], view: View) -> Targets:
-    """The boxes of all tiles as seen, cut, without those that are not worth keeping.
-
-    Args:
-        tiles: with the boxes.
-        placed: ``[3, 3]`` each, from a tile's source to the canvas.
-        view: from the scene to the canvas.
-    """
-    counts = [len(tile.source.targets) for tile in tiles]
-    if not sum(counts):
-        return Targets.empty()
-    boxes = np.concatenate([tile.source.targets.boxes for tile in tiles])
-    labels = np.concatenate([tile.source.targets.labels for tile in tiles])
-    seen = whole = transform_boxes(np.repeat(np.stack(placed), counts, axis=0), boxes)
-    if any(tile.clip is not None for tile in tiles):
-        seen = _clipped(tiles, counts, whole, view)
-    seen = clip_boxes(seen, (0, 0, *view.size))
-    keep = worth_keeping(seen, whole)
-    return Targets(seen[keep].astype(np.float32), labels[keep])
-
-
-def _clipped(tiles: Sequence[Tile], counts: Sequence[int], whole: Boxes, view: View) -> Boxes:
-    """Cut the boxes ``[N, 4]`` of all tiles to their clips; ``counts`` says how many each has."""
-    clips = [_EVERYWHERE if tile.clip is None else tile.clip for tile in tiles]
-    upright = is_axis_aligned(view.matrix)
-    if upright:
-        clips = [clip if clip is _EVERYWHERE else map_rect(view.matrix, clip) for clip in clips]
-    low, high = np.repeat(np.array(clips, np.float64), counts, axis=0).reshape(-1, 2, 1, 2).swapaxes(0, 1)
-    if upright:
-        return np.clip(whole.reshape(-1, 2, 2), low, high).reshape(-1, 4)
-    # In the scene, where the clip is a rectangle.
-    matrices = np.repeat(np.stack([tile.matrix for tile in tiles]), counts, axis=0)
-    boxes = transform_boxes(matrices, np.concatenate([tile.source.targets.boxes for tile in tiles]))
-    cut = np.clip(boxes.reshape(-1, 2, 2), low, high).reshape(-1, 4)
-    has_clip = np.repeat([tile.clip is not None for tile in tiles], counts)[:, None]
-    return np.where(has_clip, transform_boxes(view.matrix, cut), whole)  # a turned box is not boxed in twice

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yolo.data.augment.geometry import Matrix, Rect, corners, is_axis_aligned, map_rect, transform_points
+from yolo.data.augment.geometry import Matrix, Rect, corners, map_rect, transform_points, upright
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,9 @@ class View:
             matrix: ``[3, 3]`` picture to scene.
             size: width and height of the picture.
         """
-        total = self.matrix @ matrix
-        if not self.whole_pixels or not is_axis_aligned(total):
-            return total
-        x0, y0, x1, y1 = map_rect(total, (0, 0, *size))
+        if not self.whole_pixels or upright(self.matrix) is None or upright(matrix) is None:
+            return self.matrix @ matrix
+        x0, y0, x1, y1 = map_rect(self.matrix, map_rect(matrix, (0, 0, *size)))
         left, top = _nearest(x0), _nearest(y0)
         width, height = max(1, _nearest(x1) - left), max(1, _nearest(y1) - top)
         return np.array([[width / size[0], 0, left], [0, height / size[1], top], [0, 0, 1]], np.float64)
@@ -47,19 +46,34 @@ class View:
         x0, y0, x1, y1 = map_rect(self.matrix, rect)
         return x1 > 0 and y1 > 0 and x0 < self.size[0] and y0 < self.size[1]
 
-    def least(self, matrix: Matrix, size: tuple[int, int], part: Rect | None = None) -> tuple[int, int]:
+    @staticmethod
+    def least(placed: Matrix, size: tuple[int, int], part: Rect | None = None) -> tuple[int, int]:
         """How large the whole of a picture would be at the scale at which it appears: what a decoder has to give.
 
         Args:
-            matrix: ``[3, 3]`` source to scene.
+            placed: ``[3, 3]`` source to canvas, from :meth:`place`.
             size: width and height of the source.
             part: rectangle of the source that may be shown; None for all of it.
 
         Returns:
             (width, height) in canvas pixels, rounded up.
         """
-        x, y = _scales(self.place(matrix, size), part or (0, 0, *size))
+        x, y = _scales(placed, part or (0, 0, *size))
         return max(1, math.ceil(size[0] * x - 1e-6)), max(1, math.ceil(size[1] * y - 1e-6))
+
+    def rows(self, placed: Matrix, size: tuple[int, int], shown: Rect) -> int:
+        """How many rows of a picture, counted from its top, are looked at.
+
+        Args:
+            placed: ``[3, 3]`` picture to canvas, from :meth:`place`.
+            size: width and height of the picture.
+            shown: rectangle of the scene outside which nothing of it is shown.
+        """
+        plain = upright(placed)
+        if plain is None or plain[2] <= 0:
+            return size[1]
+        bottom = min(map_rect(self.matrix, shown)[3], self.size[1]) + 0.5  # to whole pixels
+        return min(size[1], math.ceil((bottom - plain[3]) / plain[2]) + 1)
 
     def scale_of(self, matrix: Matrix, part: Rect) -> tuple[float, float]:
         """Canvas pixels a source pixel, along the source's x and y: the most within ``part`` (see :meth:`least`)."""

@@ -68,6 +68,8 @@ def inspect_dataset(
     for split in splits or ():
         if split not in SPLITS:
             raise UsageError(f"there is no split {split!r}: choose from {', '.join(SPLITS)}")
+    if config.cache_only:
+        raise UsageError("a check looks at files: leave out data.cache_only, or check a cache with `yolo cache-verify`")
     loader = open_loader(config.image_loader, encryption_key=config.encryption_key)
     everything = existing_splits(config)
     chosen = list(dict.fromkeys(splits)) if splits else everything

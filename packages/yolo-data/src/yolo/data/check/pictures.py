@@ -11,6 +11,7 @@ from typing import Any
 
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.images import ImageWarning
+from yolo.data.check.damage import jpeg_damage
 from yolo.data.check.duplicates import Pictures
 from yolo.data.check.hashing import perceptual_hash, thumbnail
 from yolo.data.formats.report import Finding
@@ -57,6 +58,9 @@ def look_at_pictures(
             pictures.splits.append(split)
             pictures.hashes.append(result[0])
             pictures.thumbs.append(result[1])
+            if result[2] is not None:
+                text = f"a part of the picture is damaged, and training shows what is left of it ({result[2]})"
+                findings.append(Finding("damaged-image", "warning", path, None, text))
     texts = {str(warning.message) for warning in heard if issubclass(warning.category, ImageWarning)}
     if texts:
         findings += _remarks(paths, texts)
@@ -77,7 +81,7 @@ def _look(path: str, loader: ImageLoader) -> Any:
         raise
     except YoloError as error:
         return error
-    return perceptual_hash(image), thumbnail(image)
+    return perceptual_hash(image), thumbnail(image), jpeg_damage(path)
 
 
 def _remarks(paths: Sequence[str], texts: set[str]) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from yolo.data.check.repair_coco import repaired_coco
 from yolo.data.check.repair_yolo import repaired_yolo
 from yolo.data.config import SPLITS, DataConfig
 from yolo.data.formats.report import Finding, show
+from yolo.data.wording import counted
 
 _WRITERS = {"coco": repaired_coco, "yolo": repaired_yolo}
 #: Findings of the data set as a whole: leaving something out does not cure them.
@@ -74,8 +75,9 @@ def write_repaired(inspection: Inspection, folder: Path, *, track: Track | None 
             for copy in copies if track is None else track(copies, text, len(copies)):
                 _copy(copy)
             if 2 * len(copies) < len(inspection.reads[split].images):
+                whole = counted(len(inspection.reads[split].images), f"{split} image")
                 raise YoloError(
-                    f"only {len(copies)} of the {len(inspection.reads[split].images)} {split} images would be left "
+                    f"only {len(copies)} of the {whole} would be left "
                     f"({len(table)} of them can be read): nothing was written; remove the copies by hand, or split anew"
                 )
     named = sum(len(read.images) for read in inspection.reads.values())
@@ -103,8 +105,9 @@ def _refuse_hopeless(inspection: Inspection) -> None:
     lost = [finding for finding in findings if finding.severity == "error" and finding.kind in _LOST_BOX]
     boxes = sum(facts.boxes for facts in inspection.report.splits.values())
     if len(lost) > boxes:
+        number = counted(len(lost), "box", "boxes")
         raise YoloError(
-            f"--fix: {len(lost)} boxes would be lost and {boxes} left: this is not damage but another format, "
+            f"--fix: {number} would be lost and {boxes} left: this is not damage but another format, "
             f"first {_told(lost[0])}"
         )
     from_one = [finding for finding in lost if "count from 1" in finding.message]

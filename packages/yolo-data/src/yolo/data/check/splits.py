@@ -16,6 +16,7 @@ from yolo.data.formats.yolo import load_yolo
 from yolo.data.formats.yolo_layout import find_data_yaml, split_sources
 from yolo.data.labels import LabelTable
 from yolo.data.loaders import ImageLoader
+from yolo.data.wording import counted
 
 _READERS = {"coco": load_coco, "yolo": load_yolo}
 
@@ -84,7 +85,8 @@ def unused_images(config: DataConfig, reads: dict[str, SplitRead], loader: Image
 
 def _check_count(config: DataConfig, table: LabelTable) -> None:
     if config.num_classes is not None and config.num_classes != table.num_classes:
-        raise YoloError(f"data.num_classes is {config.num_classes}, but the data has {table.num_classes} classes")
+        found = counted(table.num_classes, "class", "classes")
+        raise YoloError(f"data.num_classes is {config.num_classes}, but the data has {found}")
 
 
 def _has(config: DataConfig, split: str) -> bool:

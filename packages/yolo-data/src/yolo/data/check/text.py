@@ -9,6 +9,7 @@ import click
 from yolo.cli.output import print_table
 from yolo.data.check.result import DatasetReport, SplitFacts
 from yolo.data.formats.report import Finding, show
+from yolo.data.wording import counted
 
 _CLASSES = 30
 _BAR = 20
@@ -32,7 +33,7 @@ def print_report(report: DatasetReport, *, limit: int | None) -> None:
         for kind, group in groupby(found, key=lambda finding: finding.kind):
             _print_kind(severity, kind, list(group), limit)
     counts = report.counts
-    said = [f"{counts['error']} errors", f"{counts['warning']} warnings", f"{counts['info']} remarks"]
+    said = [counted(counts[key], noun) for key, noun in (("error",) * 2, ("warning",) * 2, ("info", "remark"))]
     checked = "" if report.pictures_read else " (headers only: pictures were not decoded nor compared)"
     click.echo(f"{', '.join(said)}{checked}")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 import yaml
@@ -115,13 +116,12 @@ def find_key(key_id: str | None = None) -> Key:
             return parse_key(handed_on, source=_variable_of(key_id))
     text = os.environ.get(VARIABLE)
     if text is None:
-        where = "" if key_id is None else f" (the key with the id {key_id} did not reach this process)"
-        raise UsageError(f"encrypted images need a key: set {VARIABLE} to {_DIGITS} hexadecimal characters{where}")
+        if key_id is not None:
+            raise UsageError(f"{_not_here(key_id)} (it is not set)")
+        raise UsageError(f"encrypted images need a key: set {VARIABLE} to {_DIGITS} hexadecimal characters")
     key = parse_key(text, source=VARIABLE)
     if key_id is not None and key.id != key_id:
-        raise UsageError(
-            f"the key with the id {key_id} did not reach this process: set {VARIABLE} to it (it holds {key.id})"
-        )
+        raise UsageError(f"{_not_here(key_id)} (it holds {key.id})")
     return key
 
 
@@ -134,9 +134,30 @@ def hand_on(key: Key) -> None:
 def hide_keys(text: str) -> str:
     """Return a configuration's YAML or JSON text with null in the place of every encryption key.
 
-    That is every value of ``encryption_key``, and whatever :func:`parse_key` would take for a key, wherever it stands.
+    What is one, :func:`without_keys` says.
     """
-    return yaml.safe_dump(_without_keys(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(without_keys(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
+
+
+def without_keys(value: Any, *, names: Collection[str] = ("encryption_key",)) -> Any:
+    """Return settings with None in the place of every encryption key.
+
+    That is every value of ``encryption_key`` and every ``key`` of an ``image_loader``, good or not, and whatever
+    :func:`parse_key` would take for a key, wherever it stands.
+
+    Args:
+        value: plain data: mappings, lists, and what they hold.
+        names: of the entries that hold a key.
+    """
+    if isinstance(value, dict):
+        below = {"image_loader": (*names, "key")}
+        return {
+            name: None if name in names else without_keys(entry, names=below.get(name, names))
+            for name, entry in value.items()
+        }
+    if isinstance(value, list):
+        return [without_keys(entry, names=names) for entry in value]
+    return None if isinstance(value, (str, int)) and _KEY.fullmatch(str(value)) else value
 
 
 def mask_keys(message: str) -> str:
@@ -144,12 +165,12 @@ def mask_keys(message: str) -> str:
     return _ANYWHERE.sub("<64 hexadecimal characters>", message)
 
 
-def _without_keys(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: None if name == "encryption_key" else _without_keys(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_without_keys(entry) for entry in value]
-    return None if isinstance(value, (str, int)) and _KEY.fullmatch(str(value)) else value
+def _not_here(key_id: str) -> str:
+    # A forkserver hands on the environment that it was started with, and a key cannot be sent to it.
+    return (
+        f"the key with the id {key_id} did not reach this process, which was started before the key was known: "
+        f"set {VARIABLE} to it in the environment before starting"
+    )
 
 
 def _variable_of(key_id: str) -> str:

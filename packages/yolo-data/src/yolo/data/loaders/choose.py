@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,24 @@ def open_loader(
     if encryption_key is not None and isinstance(loader, EncryptedImageLoader) and not loader.has_key:
         loader.use_key(parse_key(encryption_key, source="data.encryption_key"))
     return loader
+
+
+def check_picklable(loader: ImageLoader) -> None:
+    """Refuse a loader that cannot travel to worker processes which are not forked.
+
+    Raises:
+        UsageError: naming its class.
+    """
+    try:
+        pickle.dumps(loader)
+    except RuntimeError:  # locks and queues refuse it anywhere but on the way to a worker
+        return
+    except Exception as error:  # a loader is foreign code and may raise anything
+        raise UsageError(
+            f"data.image_loader: {_name(type(loader))} cannot be sent to worker processes, it must be picklable "
+            f"({type(error).__name__}: {error}): create clients and open files on first use and not in __init__, "
+            "or set data.num_workers to 0"
+        ) from error
 
 
 def _opened(value: str | dict[str, Any] | ImageLoader | None) -> ImageLoader:

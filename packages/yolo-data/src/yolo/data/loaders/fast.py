@@ -6,7 +6,7 @@ from yolo.core.images import read_image
 from yolo.data.loaders.base import ImageLoader, Pixels
 from yolo.data.loaders.contents import contents
 from yolo.data.loaders.header import Buffer, Header
-from yolo.data.loaders.quick import decode_opencv, decode_plain
+from yolo.data.loaders.quick import Decoder, decode_opencv, decode_plain
 
 
 class FastImageLoader(ImageLoader):
@@ -34,9 +34,9 @@ class FastImageLoader(ImageLoader):
         """As a call, a JPEG reduced where that leaves ``least``."""
         return self._load(path, least)
 
-    def _load(self, path: str, least: tuple[int, int] | None) -> Pixels:
+    def _load(self, path: str, least: tuple[int, int] | None, decoder: Decoder | None = None) -> Pixels:
         with contents(path, use_mmap=self.use_mmap) as data:
-            pixels = None if data is None else decode_plain(data, self._decode, least=least)
+            pixels = None if data is None else decode_plain(data, decoder or self._decode, least=least)
         return read_image(path, least=least) if pixels is None else pixels
 
     def _decode(self, data: Buffer, header: Header, factor: int) -> Pixels | None:

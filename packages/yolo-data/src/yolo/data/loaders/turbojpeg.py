@@ -6,12 +6,13 @@ import importlib
 import logging
 import multiprocessing
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from yolo.data.loaders.base import Pixels
 from yolo.data.loaders.fast import FastImageLoader
 from yolo.data.loaders.header import Buffer, Header
+from yolo.data.loaders.upper import decode_upper
 
 _log = logging.getLogger("yolo.data")
 
@@ -27,23 +28,33 @@ class TurboJPEGLoader(FastImageLoader):
         use_mmap: As for :class:`FastImageLoader`.
     """
 
+    can_crop = True
+
     def __init__(self, *, use_mmap: bool = True) -> None:
         super().__init__(use_mmap=use_mmap)
         open_turbojpeg()  # here, so that the log line comes at start
 
-    def _decode(self, data: Buffer, header: Header, factor: int) -> Pixels | None:
+    def upper(self, path: str, least: tuple[int, int] | None, rows: int) -> Pixels:
+        """As a call, but of a plain JPEG hardly more rows than asked for."""
+        return self._load(path, least, partial(self._decode, rows=rows))
+
+    def _decode(self, data: Buffer, header: Header, factor: int, rows: int | None = None) -> Pixels | None:
         decoder = open_turbojpeg() if header.kind == "jpeg" else None
         if decoder is None:
             return super()._decode(data, header, factor)
+        if rows is not None and header.orientation == 1:
+            upper = decode_upper(data, header, factor, rows, decoder, _OPTIONS)
+            if upper is not None:
+                return upper
         scale = None if factor == 1 else (1, factor)
         try:
-            pixels: Pixels = decoder.decode(data, pixel_format=_RGB, scaling_factor=scale, flags=_STOP_ON_WARNING)
+            pixels: Pixels = decoder.decode(data, scaling_factor=scale, **_OPTIONS)
         except Exception:  # whatever it raises for odd data: the careful reader tells what is wrong
             return None
         return pixels
 
 
-_RGB, _STOP_ON_WARNING = 0, 8192  # TJPF_RGB, TJFLAG_STOPONWARNING of turbojpeg.h
+_OPTIONS = {"pixel_format": 0, "flags": 8192}  # TJPF_RGB, TJFLAG_STOPONWARNING of turbojpeg.h
 
 
 @lru_cache(maxsize=1)
@@ -60,8 +71,8 @@ def open_turbojpeg() -> Any:
         return None
 
 
-def _refuse(decoder: object, handle: object) -> None:
-    raise OSError("the decoder complains")
+def _refuse(decoder: Any, handle: object) -> None:
+    raise OSError(decoder._TurboJPEG__get_error_string(handle))
 
 
 def _install(error: Exception) -> str:

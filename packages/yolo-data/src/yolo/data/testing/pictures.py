@@ -30,7 +30,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def read(self, index: int, *, least: tuple[int, int] | None = None) -> Source:
+    def read(self, index: int, *, least: tuple[int, int] | None = None, rows: int | None = None) -> Source:
         """Return a picture, always at its full size."""
         self.seen.append(index)
         self.least.append(least)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
-from yolo.core.errors import UsageError
 from yolo.data.config import DataConfig
-from yolo.data.config_files import config_path
+from yolo.data.config_files import data_settings, option_keys, read_config
 
-_DATA_KEYS = {field.name for field in fields(DataConfig)}
 _OF_A_TRAINING = {"data_fraction"}  # what was trained on a part is measured on the whole, unless asked otherwise
 
 
@@ -47,48 +45,35 @@ def _split(command: str) -> str:
     return "test" if command == "test" else "validation"
 
 
-def given_data_keys(args: Sequence[str]) -> set[str]:
-    """Return the names of the ``--data.<key>`` options that stand on a command line."""
-    return {arg.partition("=")[0].removeprefix("--data.").split(".")[0] for arg in args if arg.startswith("--data.")}
+def data_options(args: Sequence[str]) -> list[str]:
+    """Return what a command line says about the data: the ``--data.<key>`` options with their values."""
+    found: list[str] = []
+    remaining = iter(args)
+    for arg in remaining:
+        if arg.startswith(("--data.", "--data=")) or arg == "--data":
+            found += [arg] if "=" in arg else [arg, *itertools.islice(remaining, 1)]
+    return found
 
 
-def read_configs(values: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read the sections ``data`` and ``model`` of configuration files; later files win key by key.
-
-    Raises:
-        UsageError: a file is missing, or is not YAML with sections.
-    """
-    merged: dict[str, dict[str, Any]] = {"data": {}, "model": {}}
-    for value in values:
-        path = config_path(value)
-        try:
-            with open(path, encoding="utf-8") as file:  # noqa: PTH123  # a plain text file
-                content = yaml.safe_load(file)
-        except yaml.YAMLError as error:
-            raise UsageError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-        if not isinstance(content, Mapping):
-            raise UsageError(f"{path}: expected sections such as `data:` and `model:`")
-        for section in merged:
-            merged[section] |= content.get(section) or {}
-    return merged
+def given_data_keys(configs: Sequence[str], options: Sequence[str]) -> set[str]:
+    """Return the keys of the data section that files or the options of a command line give."""
+    return {*option_keys(options), *(key for value in configs for key in read_config(value).get("data") or {})}
 
 
-def resolve_data(
-    parsed: Namespace, given: set[str], configs: Mapping[str, Any], stored: Mapping[str, Any]
-) -> DataConfig:
+def resolve_data(configs: Sequence[str], options: Sequence[str], stored: Mapping[str, Any]) -> DataConfig:
     """Build the data settings: the command line wins over configuration files, those over the checkpoint's own.
 
     The checkpoint's settings serve only when neither the command line nor a file says where the data is.
+
+    Args:
+        configs: paths or packaged names; later ones win key by key.
+        options: as :func:`data_options` returns them.
+        stored: settings of the checkpoint.
+
+    Raises:
+        UsageError: a file cannot be used, or a key or value is wrong.
     """
-    named = bool(given & {"root"} or "root" in configs or "format" in configs)
-    kept = _DATA_KEYS - _OF_A_TRAINING
-    values = {} if named else {key: value for key, value in stored.items() if key in kept}
-    values |= configs
-    values |= {key: parsed.data[key] for key in given if key in _DATA_KEYS}
-    unknown = sorted(set(values) - _DATA_KEYS)
-    if unknown:
-        raise UsageError(f"data.{unknown[0]} is not a setting of the data: see `yolo validate --help`")
-    for key, value in values.items():
-        if isinstance(value, list) and key == "image_size":
-            values[key] = tuple(value)
-    return DataConfig(**values)
+    if given_data_keys(configs, options) & {"root", "format"}:
+        return data_settings(configs, options)
+    kept = {field.name for field in fields(DataConfig)} - _OF_A_TRAINING
+    return data_settings(configs, options, base={key: value for key, value in stored.items() if key in kept})

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(os.environ.get("YOLO_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def messages_stay_in_their_test() -> Iterator[None]:
+    """Take away what a command set up to show its messages."""
+    log = logging.getLogger("yolo")
+    handlers, level = list(log.handlers), log.level
+    yield
+    log.handlers[:], log.level = handlers, level
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +69,8 @@ def trained_run(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) 
         "ema.tau": 20,
         "model.model_config": "v9-t",
         "model.warmup_epochs": 0,
-        "trainer.max_epochs": 12,
-        "trainer.check_val_every_n_epoch": 6,
+        "trainer.max_epochs": 20,
+        "trainer.check_val_every_n_epoch": 10,
         "trainer.accelerator": "cpu",
         "trainer.enable_progress_bar": "false",
         "trainer.logger.init_args.save_dir": root,

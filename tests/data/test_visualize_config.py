@@ -76,6 +76,9 @@ def test_options_win_over_files_wherever_they_stand(files: list[str]) -> None:
         ("data:", ["--gird"], "--gird"),
         ("data:", ["stray"], "stray"),
         ("data: {image_size: 320}\nmodel: {image_size: 640}", [], "give it once"),
+        ("data:\nmodel: {image_size: wide}", [], r"data\.image_size.*wide"),
+        ("data: {image_size: 320}\nmodel: {image_size: 1.5}", [], "give it once"),
+        ("data:\nseed_everything: often", [], r"data\.seed.*often"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, options: list[str], message: str) -> None:
@@ -83,6 +86,17 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, options: list[str], m
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         data_settings([str(path)], options)
+
+
+def test_of_two_image_sizes_the_later_source_wins(tmp_path: Path) -> None:
+    """The section that a later file or the command line sets counts, not the other one of an earlier file."""
+    for name, text in {"model": "model: {image_size: [320, 640]}", "data": "data: {image_size: 96}"}.items():
+        (tmp_path / name).write_text(text)
+    model, data = str(tmp_path / "model"), str(tmp_path / "data")
+    assert data_settings([model], ["--data.image_size=64"]).size == (64, 64)
+    assert data_settings([data, model]).size == (320, 640)
+    assert data_settings([model, data]).size == (96, 96)
+    assert data_settings([model, data], ["--data.image_size", "[64,96]"]).size == (64, 96)
 
 
 def test_a_key_is_never_shown(tmp_path: Path) -> None:

@@ -149,6 +149,37 @@ def test_two_different_image_sizes_are_refused() -> None:
         make_cli(["--model.image_size=320", "--data.image_size=640", "--trainer.logger=false"])
 
 
+@pytest.mark.parametrize(
+    ("files", "options", "size"),
+    [
+        (["data: {image_size: 640}"], ["--model.image_size=320"], (320, 320)),
+        (["model: {image_size: [320, 256]}"], ["--data.image_size", "640"], (640, 640)),
+        (["{model: {image_size: 96}, data: {image_size: 64}}"], ["--data.image_size=[64,32]"], (64, 32)),
+        (["data: {image_size: 640}", "model: {image_size: 320}"], [], (320, 320)),
+        (["model: {image_size: 320}", "data: {image_size: [640, 320]}"], [], (640, 320)),
+        (["{model: {image_size: 96}, data: {image_size: [96, 96]}}"], [], (96, 96)),
+        (["{model: {image_size: 96}, data: {image_size: 64}}"], [], None),
+        (["data: {image_size: 640}"], ["--model.image_size=320", "--data.image_size=64"], None),
+    ],
+)
+def test_of_two_image_sizes_the_later_source_wins(
+    tmp_path: Path, files: list[str], options: list[str], size: tuple[int, int] | None
+) -> None:
+    args = [*options, "--trainer.logger=false", "--trainer.accelerator=cpu"]
+    for number, text in enumerate(files):
+        (tmp_path / f"{number}.yaml").write_text(text)
+        args += ["--config", str(tmp_path / f"{number}.yaml")]
+    if size is None:
+        with pytest.raises(UsageError, match=r"model\.image_size is .*, but data\.image_size is .*: give it once"):
+            make_cli(args)
+        return
+    cli = make_cli(args)
+    assert cli.datamodule.image_size == size
+    recorded = cli.recorded  # starts a new run with the same size
+    assert recorded.data.image_size in (size, size[0])
+    assert recorded.model.image_size in (None, list(size), size[0])
+
+
 def test_options_win_over_files_wherever_they_stand(tmp_path):
     (tmp_path / "one.yaml").write_text("data: {scale: 0.1, degrees: 5}")
     (tmp_path / "two.yaml").write_text("data: {degrees: 7}")
@@ -159,3 +190,16 @@ def test_options_win_over_files_wherever_they_stand(tmp_path):
     ):
         config = make_cli([*args, "--data.root=nowhere"]).datamodule.config
         assert (config.scale, config.degrees) == (0.7, 7)
+
+
+def test_a_printed_configuration_shows_no_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, key = tmp_path / "run.yaml", "0123456789abcdef" * 4
+    loader = f"{{class_path: encrypted, init_args: {{key: {key[:-1]}y}}}}"
+    config.write_text(f"data: {{encryption_key: {key[:-1]}x, image_loader: {loader}}}")
+    with pytest.raises(SystemExit):
+        make_cli(["--config", str(config), "--print_config"])
+    printed = capsys.readouterr().out
+    data = yaml.safe_load(printed)["data"]
+    assert key[:-1] not in printed
+    assert data["encryption_key"] is None
+    assert data["image_loader"] == {"class_path": "encrypted", "init_args": {"key": None}}

@@ -6,29 +6,38 @@ from pathlib import Path
 import pytest
 
 from yolo.core.errors import UsageError
-from yolo.data.config import DataConfig
-from yolo.training.commands.options import read_configs, resolve_data
+from yolo.training.commands.options import data_options, resolve_data
 from yolo.training.commands.validate import test as run_test
 from yolo.training.commands.validate import validate
 
 
-def parsed(**values: object) -> object:
-    return type("Parsed", (), {"data": {**vars(DataConfig()), **values}})()
-
-
-def test_the_command_line_wins_over_files_and_files_over_the_checkpoint() -> None:
-    configs, stored = {"root": "file", "batch_size": 3}, {"root": "stored", "hsv_h": 0.5, "format": "yolo"}
-    config = resolve_data(parsed(root="line"), {"root"}, configs, stored)
+def test_the_command_line_wins_over_files_and_files_over_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("data: {root: file, batch_size: 3, bbox_mosaic: {jitter: 0.1, degrees: 5}}")
+    configs, stored = [str(path)], {"root": "stored", "hsv_h": 0.5, "format": "yolo", "data_fraction": 0.5, "old": 1}
+    config = resolve_data(configs, ["--data.root", "line", "--data.bbox_mosaic.degrees=9"], stored)
     assert (config.root, config.batch_size, config.format) == ("line", 3, "coco")
-    assert resolve_data(parsed(), set(), configs, stored).root == "file"
-    assert resolve_data(parsed(), set(), {}, stored).format == "yolo"
+    assert (config.bbox_mosaic.degrees, config.bbox_mosaic.jitter) == (9, 0.1)
+    assert resolve_data(configs, [], stored).root == "file"
+    alone = resolve_data([], [], stored | {"bbox_mosaic": {"prob": 0.5, "degrees": 5.0}})
+    assert (alone.format, alone.data_fraction, alone.bbox_mosaic.prob) == ("yolo", 1.0, 0.5)
+    kept = resolve_data([], ["--data.bbox_mosaic.degrees=9"], stored | {"bbox_mosaic": {"prob": 0.5, "degrees": 5.0}})
+    assert (kept.root, kept.bbox_mosaic.prob, kept.bbox_mosaic.degrees) == ("stored", 0.5, 9)
 
 
-def test_later_files_win_key_by_key(tmp_path: Path) -> None:
-    for name, text in {"a": "data: {root: a, batch_size: 2}", "b": "data: {root: b}\ntrainer: {max_epochs: 1}"}.items():
-        (tmp_path / f"{name}.yaml").write_text(text)
-    merged = read_configs([str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")])
-    assert merged["data"] == {"root": "b", "batch_size": 2}
+def test_the_image_size_of_a_later_source_wins_over_the_other_section(tmp_path: Path) -> None:
+    stored, path = {"root": "stored", "image_size": [96, 96]}, tmp_path / "run.yaml"
+    path.write_text("model: {image_size: [320, 256]}")
+    assert resolve_data([str(path)], [], stored).size == (320, 256)
+    assert resolve_data([str(path)], ["--data.image_size=64"], stored).size == (64, 64)
+    path.write_text("{model: {image_size: 320}, data: {image_size: 640}}")
+    with pytest.raises(UsageError, match="give it once"):
+        resolve_data([str(path)], [], stored)
+
+
+def test_options_of_the_data_keep_their_values() -> None:
+    args = ["-c", "x.pt", "--data.root", "here", "--size", "64", "--data.scale=0.1", "--data", "d.yaml", "--data.seed"]
+    assert data_options(args) == ["--data.root", "here", "--data.scale=0.1", "--data", "d.yaml", "--data.seed"]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +47,7 @@ def test_a_broken_file_is_named(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match=words):
-        resolve_data(parsed(), set(), read_configs([str(path)])["data"], {})
+        resolve_data([str(path)], [], {})
 
 
 def numbers(folder: Path) -> dict:

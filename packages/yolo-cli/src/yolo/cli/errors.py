@@ -34,7 +34,9 @@ def exit_code_of(error: BaseException, *, debug: bool = False) -> int:
     if debug:
         click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     if isinstance(error, YoloError):
-        _red(f"Error: {_one_line(str(error)) or type(error).__name__}")
+        text = str(error)
+        boxed = text.startswith("╔")  # drawn line by line
+        _red(text if boxed else f"Error: {_one_line(text) or type(error).__name__}")
         return error.exit_code
     if isinstance(error, _NO_ARGUMENTS):
         error.show()

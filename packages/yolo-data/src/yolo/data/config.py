@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from yolo.core.errors import UsageError
 from yolo.data.config_bbox import BBoxMosaicConfig
-from yolo.data.ranges import VIEW_LIMITS, at_least, positive, within
+from yolo.data.encryption.keys import without_keys
+from yolo.data.ranges import VIEW_LIMITS, at_least, one_of, positive, within
 
 SPLITS = ("train", "val", "test")
 _PROBABILITIES = ("mosaic_prob", "mosaic_9_prob", "mixup_prob", "cutmix_prob", "flip_lr", "flip_ud")
@@ -49,6 +50,19 @@ class DataConfig:
             ``yolo.data.loaders.ImageLoader``. Not set: ``default``.
         encryption_key: Key of encrypted images and caches, 64 hexadecimal characters. Not set: the environment variable
             ``YOLO_ENCRYPTION_KEY``. It is never printed and never saved.
+        cache_labels: Read the labels from a cache where nothing has changed since they were parsed.
+        cache_images: Keep the pictures decoded once in a cache: ``none``; ``disk``, read as needed; ``ram``, read into
+            memory at the start. Both use the same files (``docs/how-to/cache.md``).
+        cache_format: How pictures are kept: ``jpeg``, small; ``raw``, without any loss.
+        jpeg_quality: Of the pictures in a ``jpeg`` cache, 1 to 100.
+        cache_resize_images: Keep pictures no larger than ``image_size`` shows them. Not: in their original size.
+        cache_dir: Folder of the caches. Not set: ``root``.
+        cache_max_memory_gb: Largest cache that may be read into memory, GB.
+        cache_workers: Threads that fill a cache. Not set: one for each core.
+        cache_refresh: Build the caches anew, whatever is there.
+        cache_sync: Make sure that a new cache is on the disk and not in a write buffer (some external volumes refuse).
+        cache_encrypt: Encrypt the image cache with the encryption key.
+        cache_only: Train from the cache alone: neither images nor labels need to be there.
         scaled_decode: Decode JPEG files at half, a quarter or an eighth of their size where a sample shows them smaller
             still.
         share_decoded: Take the other images of mosaics from the sample's own batch, so that each file of a batch is
@@ -97,6 +111,18 @@ class DataConfig:
     prefetch_factor: int = 4
     image_loader: str | dict[str, Any] | None = None
     encryption_key: str | None = field(default=None, repr=False)
+    cache_labels: bool = True
+    cache_images: Literal["none", "ram", "disk"] = "none"
+    cache_format: Literal["jpeg", "raw"] = "jpeg"
+    jpeg_quality: int = 95
+    cache_resize_images: bool = True
+    cache_dir: str | None = None
+    cache_max_memory_gb: float = 8.0
+    cache_workers: int | None = None
+    cache_refresh: bool = False
+    cache_sync: bool = False
+    cache_encrypt: bool = False
+    cache_only: bool = False
     scaled_decode: bool = True
     share_decoded: bool = False
     data_fraction: float = 1.0
@@ -135,8 +161,25 @@ class DataConfig:
             within(f"data.{key}", getattr(self, key), 0, high)
         positive("data.mixup_alpha", self.mixup_alpha, 1000)
         positive("data.data_fraction", self.data_fraction, 1)
+        self._check_cache()
         object.__setattr__(self, "bbox_mosaic", BBoxMosaicConfig.of(self.bbox_mosaic))
         _check_augmentations(self.augmentations)
+
+    def __repr__(self) -> str:
+        shown = without_keys({item.name: getattr(self, item.name) for item in fields(self) if item.repr})
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    def _check_cache(self) -> None:
+        one_of("data.cache_images", self.cache_images, ("none", "ram", "disk"))
+        one_of("data.cache_format", self.cache_format, ("jpeg", "raw"))
+        within("data.jpeg_quality", self.jpeg_quality, 1, 100)
+        positive("data.cache_max_memory_gb", self.cache_max_memory_gb, 1e6)
+        if self.cache_workers is not None:
+            at_least("data.cache_workers", self.cache_workers, 1)
+        if self.cache_only and self.cache_images == "none":
+            raise UsageError("data.cache_only needs data.cache_images: set it to disk or ram")
+        if self.cache_only and self.cache_refresh:
+            raise UsageError("data.cache_refresh cannot build a cache without the images: leave out data.cache_only")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from yolo.core.plugins import did_you_mean, registry
 from yolo.data.config import DataConfig
 
 _PREFIX = "--data."
+_RETIRED = {"cache_compress": "use data.cache_format: raw (without loss, packed by LZ4) or jpeg"}
 
 
 def config_path(value: str) -> str:
@@ -64,7 +65,9 @@ def read_config(value: str) -> dict[str, Any]:
     return dict(content)
 
 
-def data_settings(configs: Sequence[str], options: Sequence[str] = ()) -> DataConfig:
+def data_settings(
+    configs: Sequence[str], options: Sequence[str] = (), *, base: Mapping[str, Any] | None = None
+) -> DataConfig:
     """Read the settings of the data just as ``yolo fit`` does.
 
     What model and data have in common may stand in either section: ``model.image_size``, ``model.num_classes``, and
@@ -74,6 +77,7 @@ def data_settings(configs: Sequence[str], options: Sequence[str] = ()) -> DataCo
         configs: paths or packaged names; later ones win key by key.
         options: what stands on the command line, as ``--data.key=value`` or ``--data.key``, ``value``; they win over
             every file.
+        base: settings of the data, such as a checkpoint's own, over which files and options win key by key.
 
     Raises:
         UsageError: a file cannot be used, or a key or value is wrong.
@@ -82,23 +86,55 @@ def data_settings(configs: Sequence[str], options: Sequence[str] = ()) -> DataCo
     parser.add_class_arguments(DataConfig, "data")
     parsed: Namespace | None = None
     shared: dict[str, Any] = {}
-    for value in configs:
-        content = read_config(value)
+    sources: list[tuple[str, dict[str, Any]]] = [("the checkpoint", {"data": base})] if base else []
+    sources += [(value, read_config(value)) for value in configs]
+    for name, content in sources:
         section = dict(content.get("data") or {})
-        _check_keys(section, f"{value}: ")
+        _check_keys(section, f"{name}: ")
         shared |= _shared(content)
         try:
             parsed = parser.parse_object({"data": section}, namespace=parsed)
         except ArgumentError as error:
-            raise UsageError(f"{value}: {_plain(error)}") from None
+            raise UsageError(f"{name}: {_plain(error)}") from None
     _check_keys(option_keys(options), "--")
     try:
         parsed = parser.parse_args(list(options), namespace=parsed)
     except ArgumentError as error:
         raise UsageError(_plain(error)) from None
-    _fill(parsed["data"], shared)
+    given = [*(content for _, content in sources), {"data": dict.fromkeys(option_keys(options), True)}]
+    shared["image_size"] = settle_image_size(shared.get("image_size"), parsed["data"].image_size, given)
+    shared = {key: value for key, value in shared.items() if parsed["data"][key] is None or key == "image_size"}
+    try:
+        parsed = parser.parse_object({"data": shared}, namespace=parsed)
+    except ArgumentError as error:
+        raise UsageError(f"the model section or seed_everything: {_plain(error)}") from None
     config: DataConfig = parser.instantiate(parsed)["data"]
     return config
+
+
+def settle_image_size(model: Any, data: Any, sources: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the image size, which may stand under ``model`` and under ``data``.
+
+    Args:
+        model: value of ``model.image_size`` after all sources; None: not set.
+        data: value of ``data.image_size``, likewise.
+        sources: the sections of each file, then those of the command line, where any value but None means "given here".
+
+    Returns:
+        The one that is set; of two different ones that of the last source that sets one of them.
+
+    Raises:
+        UsageError: that source sets both, and differently.
+    """
+    if model is None or data is None or _pair(model) == _pair(data):
+        return model if data is None else data
+    for source in reversed(sources):
+        given = [name for name in ("model", "data") if (source.get(name) or {}).get("image_size") is not None]
+        if len(given) == 1:
+            return model if given == ["model"] else data
+        if given:
+            break
+    raise UsageError(f"model.image_size is {model}, but data.image_size is {data}: give it once")
 
 
 def option_keys(options: Sequence[str]) -> list[str]:
@@ -107,7 +143,21 @@ def option_keys(options: Sequence[str]) -> list[str]:
     return [key.rstrip("+").partition(".")[0] for key in keys]
 
 
+def check_retired(keys: Iterable[object], where: str) -> None:
+    """Raise UsageError for a key of the old program that was given up, saying what serves instead.
+
+    Args:
+        keys: of the ``data:`` section.
+        where: they stand, as ``run.yaml: `` or ``--``.
+    """
+    for key in keys:
+        if key in _RETIRED:
+            raise UsageError(f"{where}data.{key} is no setting any more: {_RETIRED[str(key)]}")
+
+
 def _check_keys(keys: Iterable[object], where: str) -> None:
+    keys = list(keys)
+    check_retired(keys, where)
     known = [field.name for field in fields(DataConfig)]
     for key in keys:
         if key not in known:
@@ -121,17 +171,8 @@ def _shared(content: Mapping[str, Any]) -> dict[str, Any]:
     return found if seed is None or isinstance(seed, bool) else found | {"seed": seed}
 
 
-def _fill(data: Namespace, shared: Mapping[str, Any]) -> None:
-    for key, value in shared.items():
-        own = data[key]
-        if own is None:
-            data[key] = tuple(value) if isinstance(value, list) else value
-        elif key == "image_size" and _pair(own) != _pair(value):
-            raise UsageError(f"model.image_size is {value}, but data.image_size is {own}: give it once")
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+def _pair(size: Any) -> tuple[Any, ...]:
+    return tuple(size) if isinstance(size, list | tuple) else (size, size)
 
 
 def _plain(error: ArgumentError) -> str:

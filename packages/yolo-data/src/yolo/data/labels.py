@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -201,6 +202,39 @@ class LabelTable:
                 for number, (image, bbox, label, crowd, area) in enumerate(columns, start=1)
             ],
         }
+
+
+def concatenated(tables: Sequence[LabelTable]) -> LabelTable:
+    """Return one table of the images of several, which have the same classes.
+
+    Image ids stay where they are different in all tables (those of COCO), else images are numbered anew.
+    """
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    ids = np.concatenate([table.image_ids for table in tables])
+    foreign = None
+    if len(np.unique(ids)) < len(ids):
+        ids = np.arange(len(ids), dtype=np.int64)
+    if any(table.foreign_ids is not None for table in tables):
+        foreign = PackedStrings.pack(json.dumps(table.image_id(i)) for table in tables for i in range(len(table)))
+    counts = np.concatenate([np.diff(table.offsets) for table in tables])
+
+    def joined(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(table, name) for table in tables])
+
+    return replace(
+        first,
+        paths=PackedStrings.pack(path for table in tables for path in table.paths),
+        sizes=joined("sizes"),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        boxes=joined("boxes"),
+        labels=joined("labels"),
+        crowd=joined("crowd"),
+        area=joined("area"),
+        image_ids=ids,
+        foreign_ids=foreign,
+    )
 
 
 def _rebuild(plain: dict[str, Any], spilled: Spilled | None) -> LabelTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,8 @@ from yolo.data.collate import collate
 from yolo.data.config import DataConfig
 from yolo.data.dataset import EvalDataset, TrainDataset
 from yolo.data.labels import LabelTable
-from yolo.data.loaders import open_loader
+from yolo.data.loaders import ImageLoader, open_loader
+from yolo.data.loaders.choose import check_picklable
 from yolo.data.sampler import BatchSampler, mixing_epochs
 from yolo.data.types import Batch, Sample
 from yolo.data.workers import prepare_worker, usable_workers
@@ -77,6 +79,7 @@ def build_loader(
     table: LabelTable,
     *,
     training: bool,
+    images: ImageLoader | None = None,
     max_epochs: int | None = None,
     epoch: int = 0,
     start_batch: int = 0,
@@ -91,6 +94,7 @@ def build_loader(
         config: the ``data:`` section.
         table: labels of the split.
         training: augment and shuffle; otherwise letterbox, in the data set's order.
+        images: reads the pictures, see :func:`yolo.data.cache.use.open_images`; None: the configuration's loader.
         max_epochs: length of the run, from which ``close_mosaic_epochs`` counts back; None or negative: unknown.
         epoch: to begin with (a resumed run: the trainer's current epoch).
         start_batch: batches of that epoch to leave out.
@@ -103,9 +107,10 @@ def build_loader(
         A loader of :class:`Batch`; use it with ``use_distributed_sampler=False``.
 
     Raises:
-        UsageError: the split is empty, or the configuration names an unknown loader or augmentation.
+        UsageError: the split is empty, or the configuration names an unknown loader or augmentation, or a loader that
+            cannot be sent to the workers.
     """
-    loader = open_loader(config.image_loader, encryption_key=config.encryption_key)
+    loader = images or open_loader(config.image_loader, encryption_key=config.encryption_key)
     dataset: TrainDataset | EvalDataset
     mix_epochs = None
     if training:
@@ -138,6 +143,8 @@ def build_loader(
         drop_last=drop_last,
     )
     workers = min(usable_workers(config.num_workers), max(1, len(batches)) if config.num_workers else 0)
+    if workers and _start_method(context) != "fork":
+        check_picklable(loader)
     return BatchLoader(
         dataset,
         batches,
@@ -148,6 +155,12 @@ def build_loader(
         worker_init_fn=prepare_worker,
         multiprocessing_context=context if workers else None,
     )
+
+
+def _start_method(context: str | None) -> str:
+    """How workers will start: asked for, set for the process, or the system's own way (which is not set by asking)."""
+    found = context or multiprocessing.get_start_method(allow_none=True)
+    return found or multiprocessing.get_all_start_methods()[0]
 
 
 def _gpu_present() -> bool:

@@ -78,3 +78,14 @@ def yolo_commands() -> Iterator[CommandSpec]:
         target="yolo.data.commands.visualize:visualize_aug",
         summary="Draw augmented training samples with their boxes.",
     )
+    caches = {
+        "create": "Make the cache of a data set without training.",
+        "export": "Write a cache into one archive.",
+        "import": "Unpack a cache from an archive.",
+        "info": "Show what is in a cache.",
+        "verify": "Check every image of a cache.",
+        "rekey": "Change the key of an encrypted cache.",
+    }
+    for name, summary in caches.items():
+        target = f"yolo.data.commands.cache_{name}:cache_{name}"
+        yield CommandSpec(f"cache-{name}", target=target, summary=summary)

@@ -20,6 +20,16 @@ def at_least(key: str, value: object, low: int) -> None:
         raise UsageError(f"{key} is {value!r}: it must be a whole number, {low} or more")
 
 
+def one_of(key: str, value: object, names: tuple[str, ...]) -> None:
+    """Accept one of a few names.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if value not in names:
+        raise UsageError(f"{key} is {value!r}: choose one of {', '.join(names)}")
+
+
 def within(key: str, value: object, low: float, high: float) -> None:
     """Accept a number from ``low`` to ``high``, both included.
 

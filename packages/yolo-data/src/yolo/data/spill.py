@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,22 @@ def is_spawning() -> bool:
 
 @dataclass(frozen=True)
 class Spilled:
-    """Where each array lies in the file: name -> (offset in bytes, dtype, shape)."""
+    """Where each array lies in the file: name -> (offset in bytes, dtype, shape).
+
+    Attributes:
+        path: of the file.
+        places: of the arrays in it.
+        inline: arrays that are in no file, because they must not reach a disk.
+    """
 
     path: str
     places: Mapping[str, tuple[int, str, tuple[int, ...]]]
+    inline: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def attach(self) -> dict[str, NDArray[Any]]:
         """Map the file and return read-only views. The mapping outlives the file's name."""
+        if self.inline:
+            return dict(self.inline)
         if not any(np.prod(shape) for _, _, shape in self.places.values()):
             return {name: np.zeros(shape, dtype) for name, (_, dtype, shape) in self.places.items()}
         data = np.memmap(self.path, np.uint8, "r")
@@ -42,13 +51,23 @@ class Spilled:
         }
 
 
-def spill(arrays: Mapping[str, NDArray[Any]], owner: object) -> Spilled:
-    """Write arrays to a temporary file that is removed when ``owner`` is garbage, or at exit."""
+def spill(arrays: Mapping[str, NDArray[Any]], owner: object, *, secret: bool = False) -> Spilled:
+    """Write arrays to a temporary file that is removed when ``owner`` is garbage, or at exit.
+
+    Args:
+        arrays: by name.
+        owner: of the arrays.
+        secret: they must not reach a disk (also where ``owner.confidential`` is true). Where the system has no folder
+            in memory, or no room in it, every process gets a copy instead.
+    """
     places, position = {}, 0
     for name, array in arrays.items():
         places[name] = (position, array.dtype.str, array.shape)
         position += -(-array.nbytes // _ALIGN) * _ALIGN
-    handle, path = tempfile.mkstemp(prefix="yolo-labels-", dir=_folder(position))
+    folder = _folder(position)
+    if folder is None and (secret or getattr(owner, "confidential", False)):
+        return Spilled("", {}, dict(arrays))
+    handle, path = tempfile.mkstemp(prefix="yolo-labels-", dir=folder)
     weakref.finalize(owner, _remove, path)
     with os.fdopen(handle, "wb") as file:
         for name, array in arrays.items():

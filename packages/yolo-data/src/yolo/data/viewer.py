@@ -12,6 +12,7 @@ from PIL import Image
 
 from yolo.core.drawing import draw_detections
 from yolo.core.results import Detections
+from yolo.data.cache.use import open_images
 from yolo.data.config import DataConfig
 from yolo.data.dataset import EvalDataset, TrainDataset
 from yolo.data.labels import LabelTable
@@ -34,7 +35,8 @@ class SampleViewer:
     """
 
     def __init__(self, config: DataConfig, table: LabelTable) -> None:
-        loader = build_loader(replace(config, num_workers=0), table, training=True)
+        images = open_images(config, {"train": table}) if config.cache_only else None
+        loader = build_loader(replace(config, num_workers=0), table, images=images, training=True)
         assert isinstance(loader.dataset, TrainDataset)
         self.dataset = loader.dataset
         self._batches = loader.batches

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from yolo.cli.output import track
 from yolo.core.errors import UsageError
+from yolo.data.cache.use import fill_cache, open_images
 from yolo.data.check.compare import warn_about_splits
 from yolo.data.config import DataConfig
 from yolo.data.formats import load_labels
 from yolo.data.formats.report import show
 from yolo.data.labels import LabelTable
 from yolo.data.loader import build_loader
+from yolo.data.loaders import ImageLoader
 
 
 class YOLODataModule(LightningDataModule):
@@ -28,6 +32,7 @@ class YOLODataModule(LightningDataModule):
         super().__init__()
         self.config = DataConfig(**kwargs)
         self._labels: dict[str, LabelTable] = {}
+        self._images: ImageLoader | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -49,11 +54,25 @@ class YOLODataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the labels a stage needs, with all repairs, and see that train and val go together.
 
-        This is the fast part of ``yolo data check``: it reads what training needs anyway.
+        This is the fast part of ``yolo data check``: it reads what training needs anyway. Then the image cache is
+        filled, if there is to be one, by one process of each machine.
         """
         validated = self.trainer is None or self.trainer.limit_val_batches != 0
         splits = [*(["train"] if stage == "fit" else []), *(["val"] if validated else [])]
-        warn_about_splits({split: self.labels(split) for split in splits}, show(self.config.folder))
+        tables = {split: self.labels(split) for split in splits}
+        warn_about_splits(tables, show(self.config.folder))
+        if self.trainer is None or self.trainer.local_rank == 0:
+            fill_cache(self.config, tables, track=_track)
+        if self.trainer is not None:
+            self.trainer.strategy.barrier("image cache")
+        self._images = open_images(self.config, tables, checked=True)
+
+    @property
+    def images(self) -> ImageLoader:
+        """What reads the pictures: the files, or the image cache."""
+        if self._images is None:
+            self._images = open_images(self.config, self._labels)
+        return self._images
 
     def check_classes(self, expected: int | None) -> None:
         """Compare a number of classes with the data.
@@ -84,6 +103,7 @@ class YOLODataModule(LightningDataModule):
         return build_loader(
             self.config,
             self.labels("train"),
+            images=self.images,
             training=True,
             max_epochs=trainer.max_epochs,
             # Not current_epoch: a run resumed between validation and the end of an epoch has processed that epoch.
@@ -95,4 +115,10 @@ class YOLODataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Build the loader of letterboxed validation batches."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return build_loader(self.config, self.labels("val"), training=False, rank=rank, world_size=world_size)
+        return build_loader(
+            self.config, self.labels("val"), images=self.images, training=False, rank=rank, world_size=world_size
+        )
+
+
+def _track(items: Iterable[Any], text: str, total: int) -> Iterable[Any]:
+    return track(items, text, total=total)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
+from typing import TextIO
 
 _IGNORED = (
     r".*does not have many workers.*",
@@ -19,13 +21,22 @@ def set_up_messages() -> None:
     """Show the notes of ``yolo.*`` on stderr, and filter known noise of Lightning; everything else stays."""
     notes = logging.getLogger("yolo")
     if not notes.handlers:
-        handler = logging.StreamHandler()
+        handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(message)s"))
         notes.addHandler(handler)
         notes.setLevel(logging.INFO)
     for pattern in _IGNORED:
         warnings.filterwarnings("ignore", message=pattern)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error now; it may be replaced during the process."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one note."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

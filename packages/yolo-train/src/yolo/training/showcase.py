@@ -32,7 +32,7 @@ def draw_showcase(checkpoint: Path, table: LabelTable, loader: ImageLoader, path
         count: pictures.
     """
     chosen = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).astype(int))
-    pictures = [np.asarray(loader(table.path(int(i)))) for i in chosen]
+    pictures = [loader.read(table.path(int(i))) for i in chosen]
     found = Predictor(checkpoint)(pictures)
     pairs = [
         np.hstack([_drawn(picture, truth, show_scores=False), _drawn(picture, guess, show_scores=True)])
@@ -57,7 +57,8 @@ def _drawn(picture: NDArray[np.uint8], detections: Detections, *, show_scores: b
     factor = TILE / max(height, width)
     size = max(round(width * factor), 1), max(round(height * factor), 1)
     shown = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    scaled = replace(detections, boxes=detections.boxes * np.float32(factor), size=size)
+    stretch = np.array([size[0] / detections.size[0], size[1] / detections.size[1]] * 2, np.float32)
+    scaled = replace(detections, boxes=detections.boxes * stretch, size=size)  # a cached picture may be a smaller one
     tile = np.full((size[1] + GAP, TILE + GAP, 3), 255, np.uint8)
     tile[: size[1], : size[0]] = draw_detections(shown, scaled, show_scores=show_scores)
     return tile

@@ -14,7 +14,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from yolo.core.errors import UsageError
 from yolo.core.weights.bundle import read_checkpoint
-from yolo.data.encryption.keys import mask_keys
+from yolo.data.config_files import check_retired, option_keys, read_config, settle_image_size
+from yolo.data.encryption.keys import mask_keys, without_keys
 from yolo.training.atomic_io import AtomicCheckpointIO
 from yolo.training.callback_list import NAMED_CALLBACKS, merge_callbacks, settle_listed
 from yolo.training.configs import expand_config_names
@@ -31,16 +32,18 @@ class YOLOCLI(LightningCLI):
         for name, kind in NAMED_CALLBACKS.items():
             parser.add_lightning_class_args(kind, name)
         parser.error = _without_keys(parser.error)  # type: ignore[method-assign]  # its messages show what was given
+        parser.dump = _without_settings(parser.dump)  # which --print_config shows
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of a run to resume.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; Lightning's own method warns that ``sys.argv`` holds other arguments, which is how we are called."""
         self.config = parser.parse_args(list(args))
         settle_listed(self.config, list(args))
+        self._given = list(args)
 
     def before_instantiate_classes(self) -> None:
         """Let the image size stand under model, and find the run to resume."""
-        _share_settings(self.config)
+        _share_settings(self.config, self._given)
         path = self.config.ckpt_path
         if path is not None:
             if not Path(path).is_file():
@@ -71,6 +74,16 @@ def _without_keys(error: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
         error(mask_keys(message), *args, **kwargs)
 
     return masked
+
+
+def _without_settings(dump: Callable[..., str]) -> Callable[..., str]:
+    def hidden(cfg: Namespace, *args: Any, **kwargs: Any) -> str:
+        shown = cfg.clone()
+        for key in ("encryption_key", "image_loader"):
+            shown.data[key] = without_keys({key: shown.data[key]})[key]
+        return dump(shown, *args, **kwargs)
+
+    return hidden
 
 
 def make_cli(args: Sequence[str]) -> YOLOCLI:
@@ -111,6 +124,7 @@ def run_fit(args: Sequence[str]) -> int:
         UsageError: an option or a configuration key is wrong.
     """
     _answer_list_overrides(args)
+    _answer_retired_keys(args)
     cli = make_cli(args)
     cli.model.resume_from = cli.config.ckpt_path
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
@@ -129,21 +143,35 @@ def _default_logger() -> dict[str, Any]:
     }
 
 
-def _share_settings(config: Namespace) -> None:
+def _share_settings(config: Namespace, args: Sequence[str]) -> None:
     """Let settings that model and data have in common be given once: image size, number of classes, seed."""
     if config.data.num_classes is None:
         config.data.num_classes = config.model.num_classes
     if config.data.seed is None:
         config.data.seed = int(config.seed_everything)
     given, own = config.model.image_size, config.data.image_size
-    if own is None:
-        config.data.image_size = tuple(given) if isinstance(given, list) else given
-    elif given is not None and _pair(given) != _pair(own):
-        raise UsageError(f"model.image_size is {given}, but data.image_size is {own}: give it once")
+    size = settle_image_size(given, own, _sources(args))
+    config.data.image_size = tuple(size) if isinstance(size, list) else size
+    if given is not None:  # so that what is recorded does not contradict itself
+        config.model.image_size = list(size) if isinstance(size, tuple) else size
 
 
-def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+def _sources(args: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what each configuration file says about model and data, and what the options behind them mention."""
+    files = [read_config(arg.removeprefix("--config=")) for arg in args if arg.startswith("--config=")]
+    names = {arg.partition("=")[0] for arg in args}
+    sections = ("model", "data")
+    # A whole section, `--data FILE`, may hold the size as well.
+    given = [name for name in sections if names & {f"--{name}", f"--{name}.image_size"}]
+    return [*files, {name: {"image_size": True} for name in given}]
+
+
+def _answer_retired_keys(args: Sequence[str]) -> None:
+    for arg in args:
+        if arg.startswith("--config="):
+            name = arg.removeprefix("--config=")
+            check_retired(read_config(name).get("data") or {}, f"{name}: ")
+    check_retired(option_keys(args), "--")
 
 
 def _answer_list_overrides(args: Sequence[str]) -> None:

@@ -48,6 +48,7 @@ def check(
     from yolo.data.check import check_dataset, copy_settings, inspect_dataset, write_repaired
     from yolo.data.check.text import print_report
     from yolo.data.config_files import data_settings
+    from yolo.data.wording import counted
 
     if target is not None and fast:
         raise UsageError("--fix needs to read the pictures: leave --fast out")
@@ -68,7 +69,8 @@ def check(
     if target is None:
         ctx.exit(report.exit_code)
     done = write_repaired(inspection, target, track=show_progress)
-    note(f"Written: {target}: {done.images} images, {done.boxes} boxes; images left out: {done.left_out}.")
+    kept = f"{counted(done.images, 'image')}, {counted(done.boxes, 'box', 'boxes')}"
+    note(f"Written: {target}: {kept}; images left out: {done.left_out}.")
     again = check_dataset(copy_settings(config, target), tuple(report.splits), images=False)
     for finding in [found for found in again.findings if found.severity != "info"]:
         note(f"Still there: {finding.file}: {finding.message}")

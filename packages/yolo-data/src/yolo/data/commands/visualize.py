@@ -66,33 +66,40 @@ def visualize_aug(
     Writes aug_<number>.jpg for each, where the number is that of the image in the training split. With --seed set to
     the seed of a run, these are the samples of its first epoch.
     """
-    from yolo.cli.output import note
     from yolo.data.commands.notes import shown_notes
     from yolo.data.config_files import data_settings
 
-    if seed is None:
-        seed = secrets.randbelow(_SEED)
-        note(f"Seed {seed}: the same pictures again with --seed {seed}")
-    settings = replace(data_settings(config, options), seed=seed)
+    chance = secrets.randbelow(_SEED) if seed is None else None
+    settings = replace(data_settings(config, options), seed=seed if chance is None else chance)
     with shown_notes():
-        _visualize(settings, output, wanted=indices, count=num_samples, originals=show_original, grid=grid)
+        _visualize(settings, output, wanted=indices, count=num_samples, originals=show_original, grid=grid, new=chance)
 
 
 def _visualize(
-    config: DataConfig, output: Path | None, *, wanted: str | None, count: int, originals: bool, grid: bool
+    config: DataConfig,
+    output: Path | None,
+    *,
+    wanted: str | None,
+    count: int,
+    originals: bool,
+    grid: bool,
+    new: int | None,
 ) -> None:
     from yolo.cli.output import note, print_table, track
     from yolo.data.formats import load_labels
     from yolo.data.formats.report import show
     from yolo.data.sheet import Sheet
     from yolo.data.viewer import SampleViewer
+    from yolo.data.wording import counted
 
     table = load_labels(config, "train")
     viewer = SampleViewer(config, table)
     chosen = _random(len(table), count, config.seed or 0) if wanted is None else _parse(wanted, len(table))
     if wanted is None and len(chosen) < count:
-        note(f"The training split has {len(chosen)} images, so that there are no {count} samples.")
+        note(f"The training split has {counted(len(chosen), 'image')}, so that there are no {count} samples.")
     folder = _folder(output, config, table, viewer)
+    if new is not None:  # said only now: a wrong option needs no seed
+        note(f"Seed {new}: the same pictures again with --seed {new}")
     pictures = track(_pictures(viewer, table, chosen, originals=originals), "Drawing", total=len(chosen))
     sheet = Sheet(len(chosen) * (1 + originals), config.size) if grid else None
     rows = []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -97,6 +99,43 @@ class Finding:
     entry: tuple[str, int] | None = None
 
 
+class Told(NamedTuple):
+    """A line of the log about a data set.
+
+    Attributes:
+        level: of :mod:`logging`.
+        source: of the data, or what stands for it.
+        text: what was found, how often, and where first.
+    """
+
+    level: int
+    source: str
+    text: str
+
+
+_record: ContextVar[list[Told] | None] = ContextVar("record", default=None)
+
+
+@contextmanager
+def recorded() -> Iterator[list[Told]]:
+    """Give the list of everything that reports tell within the ``with`` block."""
+    lines: list[Told] = []
+    token = _record.set(lines)
+    try:
+        yield lines
+    finally:
+        _record.reset(token)
+
+
+def tell(lines: Iterable[Told]) -> None:
+    """Log lines, and record them where somebody asked for that."""
+    for line in lines:
+        _log.log(line.level, "%s: %s", line.source, line.text)
+        record = _record.get()
+        if record is not None:
+            record.append(line)
+
+
 class Report:
     """Collects repairs while a data set is read, so that a thousand of a kind make one line.
 
@@ -141,7 +180,7 @@ class Report:
     def warn(self) -> None:
         """Log every kind once: findings as warnings, notes as information."""
         for (level, kind), (count, first) in sorted(self._kinds.items(), key=lambda item: -item[0][0]):
-            _log.log(level, "%s: %s: %d (first: %s)", self.source, kind.many, count, first)
+            tell([Told(level, self.source, f"{kind.many}: {count} (first: {first})")])
 
     def _count(self, level: int, kind: Kind, place: Place, detail: str, count: int) -> None:
         if self.collect:

@@ -9,7 +9,6 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from yolo.core.files import write_atomically
-from yolo.data.loaders import open_loader
 from yolo.training.curves import draw_curves
 from yolo.training.module import YOLOModule
 from yolo.training.runs import run_folder
@@ -55,9 +54,7 @@ class RunRecord(Callback):
         best = Path(getattr(trainer.checkpoint_callback, "best_model_path", "") or folder / "checkpoints" / "best.ckpt")
         picture = folder / "predictions.jpg"
         if best.is_file() and self.images > 0:
-            loader = open_loader(
-                pl_module.data.config.image_loader, encryption_key=pl_module.data.config.encryption_key
-            )
+            loader = pl_module.data.images
             if loader.confidential:
                 print("\nNo pictures of predictions are drawn: the images are encrypted, and they would be in clear.")
             else:

@@ -6,9 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yolo.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from yolo.core.weights.bundle import ModelBundle
+    from yolo.data.config import DataConfig
 
 
 def validate(args: Sequence[str]) -> int:
@@ -23,26 +27,26 @@ def test(args: Sequence[str]) -> int:
 
 def _measure(command: str, args: Sequence[str]) -> int:
     from yolo.core.device import pick_device
-    from yolo.core.weights.bundle import ModelBundle
     from yolo.core.weights.load import load_bundle
+    from yolo.data.cache.use import open_images
     from yolo.data.formats import load_labels
     from yolo.data.loader import build_loader
-    from yolo.training.commands.options import build_parser, given_data_keys, read_configs, resolve_data
+    from yolo.training.commands.options import build_parser, data_options, given_data_keys, resolve_data
     from yolo.training.evaluate import evaluate_network
     from yolo.training.messages import set_up_messages
     from yolo.training.metrics.tables import print_classes, stats_lines
 
     set_up_messages()
     options = build_parser(command).parse_args(list(args))
-    configs = read_configs(options.config or [])
-    bundle: ModelBundle = load_bundle(options.checkpoint)
-    given = given_data_keys(args)
-    config = resolve_data(options, given, configs["data"], bundle.extra.get("data", {}))
+    configs, own = options.config or [], data_options(args)
+    bundle = load_bundle(options.checkpoint)
+    given = given_data_keys(configs, own)
+    config = resolve_data(configs, own, bundle.extra.get("data", {}))
 
     def given_value(key: str) -> Any:
-        return getattr(config, key) if key in given or key in configs["data"] else None
+        return getattr(config, key) if key in given else None
 
-    size = _size(options.size, parsed=config.size if "image_size" in given else None, configs=configs, bundle=bundle)
+    size = _size(options.size, config, bundle)
     config = replace(
         config,
         image_size=size,
@@ -59,7 +63,7 @@ def _measure(command: str, args: Sequence[str]) -> int:
     device = pick_device(options.device)
     evaluation, evaluator = evaluate_network(
         bundle.build(name=options.checkpoint).to(device),
-        build_loader(config, table, training=False),
+        build_loader(config, table, images=open_images(config, {split: table}), training=False),
         table,
         protocol,
         device=str(device),
@@ -73,13 +77,11 @@ def _measure(command: str, args: Sequence[str]) -> int:
     return 0
 
 
-def _size(option: Any, *, parsed: Any, configs: Any, bundle: Any) -> tuple[int, int]:
+def _size(option: int | list[int] | None, config: DataConfig, bundle: ModelBundle) -> tuple[int, int]:
     """Option, else command line or configuration, else the checkpoint (which always has one)."""
-    for value in (option, parsed, configs["data"].get("image_size"), configs["model"].get("image_size")):
-        if value is not None:
-            return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1 % len(value)]))
-    width, height = bundle.image_size
-    return width, height
+    if option is not None:
+        return (option, option) if isinstance(option, int) else (option[0], option[1 % len(option)])
+    return bundle.image_size if config.image_size is None else config.size
 
 
 def _first(*values: Any) -> Any:

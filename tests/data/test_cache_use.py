@@ -13,7 +13,14 @@ import pytest
 import torch
 
 from yolo.core.errors import UsageError, YoloError
-from yolo.data.cache.errors import ImageNotInCacheError, MismatchError, MissingCacheError, WrongCacheKeyError
+from yolo.data.cache.environment import close_all
+from yolo.data.cache.errors import (
+    DamagedCacheError,
+    ImageNotInCacheError,
+    MismatchError,
+    MissingCacheError,
+    WrongCacheKeyError,
+)
 from yolo.data.cache.loader import CachedImageLoader
 from yolo.data.cache.settings import cache_folder
 from yolo.data.cache.use import fill_cache, open_images
@@ -132,6 +139,28 @@ def test_changes_build_it_anew_and_say_why(root: Path, caplog: pytest.LogCapture
     assert fill_cache(encrypted, tables(encrypted)) and "encryption changed (unencrypted → encrypted)" in caplog.text
     fewer = {"train": load_labels(encrypted, "train").select(np.arange(12)), "val": load_labels(encrypted, "val")}
     assert fill_cache(encrypted, fewer) and "image count changed (19 → 18)" in caplog.text
+
+
+def test_a_split_that_comes_later_joins_those_that_are_there(root: Path) -> None:
+    settings = config(root)
+    every = tables(settings)
+    assert fill_cache(settings, {"val": every["val"]})
+    assert fill_cache(settings, {"train": every["train"]})
+    assert not fill_cache(settings, every), "both are in it now"
+
+
+def test_what_may_be_an_encrypted_cache_is_not_replaced_unasked(root: Path) -> None:
+    settings = config(root, cache_encrypt=True)
+    every = tables(settings)
+    fill_cache(settings, every)
+    file = cache_folder(settings) / "cache.lmdb/data.mdb"
+    data = file.read_bytes()
+    close_all()
+    file.write_bytes(data.replace(b'"format": "yolo image', b'"forwat": "yolo image'))
+    for changed in (settings, replace(settings, cache_encrypt=False)):
+        with pytest.raises(DamagedCacheError, match="perhaps encrypted"):
+            fill_cache(changed, every)
+    assert fill_cache(replace(settings, cache_refresh=True), every)
 
 
 def test_a_rewritten_image_is_not_served_stale(root: Path) -> None:

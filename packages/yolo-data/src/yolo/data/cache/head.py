@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolo.data.cache.errors import MissingCacheError, missing_key, wrong_key
+from yolo.data.cache.errors import DamagedCacheError, MissingCacheError, missing_key, wrong_key
 from yolo.data.cache.readers import database_file, reader, translated
 from yolo.data.cache.seal import CACHE_ID_SIZE, KeySeal, PlainSeal, Seal
 from yolo.data.cache.settings import VERSION
@@ -71,13 +71,20 @@ class Head:
         Raises:
             MissingCacheKeyError: it is encrypted, and there is no key.
             WrongCacheKeyError: it was encrypted with another key.
+            DamagedCacheError: the key's id says otherwise than the key.
         """
         if not self.encrypted:
             return PlainSeal()
         if key is None:
             raise missing_key(folder)
         seal = KeySeal(key, self.cache_id)
-        if not seal.opens(self.key_check):
+        opens = seal.opens(self.key_check)
+        if opens != (self.key_id == key.id):
+            raise DamagedCacheError(
+                f"the cache {str(folder)!r} is damaged: its head was changed; import it again, or make it again with "
+                "`yolo cache-create`"
+            )
+        if not opens:
             raise wrong_key(folder, cache_key=self.key_id or "?", given_key=key.id)
         return seal
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,18 +16,16 @@ from yolo.data.labels import LabelTable, concatenated
 from yolo.data.packed import PackedStrings
 
 
-def absolute_paths(paths: PackedStrings, root: Path) -> PackedStrings:
-    """Return the paths of a cache's images when its data set lies in ``root``, whether the files are there or not."""
-    base = str(root)
-    return PackedStrings.pack(
-        path if os.path.isabs(path) else os.path.normpath(os.path.join(base, path))  # noqa: PTH117, PTH118  # hot
-        for path in paths
-    )
+def absolute_paths(paths: Iterable[str], root: Path) -> Iterator[str]:
+    """Give the paths of a cache's images when its data set lies in ``root``, whether the files are there or not."""
+    base = os.path.normpath(root)
+    for path in paths:
+        yield path if os.path.isabs(path) else os.path.join(base, path.replace("/", os.sep))  # noqa: PTH117, PTH118  # hot
 
 
 def placed(table: LabelTable, root: Path) -> LabelTable:
     """Return a table of a cache with absolute paths."""
-    return replace(table, paths=absolute_paths(table.paths, root))
+    return replace(table, paths=PackedStrings.pack(absolute_paths(table.paths, root)))
 
 
 def listed_images(index: CacheIndex, listing: Path, root: Path, folders: Sequence[Path] = ()) -> LabelTable:

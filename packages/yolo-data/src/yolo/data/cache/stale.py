@@ -33,6 +33,7 @@ class Verdict:
         reason: why it has to be built anew, None when its pictures are good.
         labels_changed: its labels are not those of the data set.
         touched: records whose image has other times and the same contents: what the image is now.
+        splits: that the cache holds.
         records: for each split, int32, the record of each image of its table.
     """
 
@@ -40,6 +41,7 @@ class Verdict:
     labels_changed: bool = False
     touched: Mapping[int, SourceFacts] = field(default_factory=dict)
     records: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
+    splits: frozenset[str] = frozenset()
 
     @property
     def needs_refresh(self) -> bool:

@@ -164,7 +164,7 @@ class CacheStore:
         name = f"record {record}" if path is None else repr(path)
         return DamagedRecordError(
             f"{name} in the cache {str(self.folder)!r} is damaged: {reason}; `yolo cache-verify` finds all that is "
-            "damaged, data.cache_refresh: true makes the cache again"
+            "damaged, data.cache_refresh: true makes the cache again where the images are; elsewhere import it again"
         )
 
     def file_size(self) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from yolo.core.errors import UsageError
+from yolo.core.errors import UsageError, YoloError
 from yolo.data.cache.build import Track, build_cache, refresh_labels
 from yolo.data.cache.environment import database_file
-from yolo.data.cache.errors import MissingCacheError, encryption_mismatch, format_mismatch
-from yolo.data.cache.head import read_head
+from yolo.data.cache.errors import DamagedCacheError, MissingCacheError, encryption_mismatch, format_mismatch
+from yolo.data.cache.head import UNKNOWN, read_head
 from yolo.data.cache.listed import absolute_paths, listed_images, placed
 from yolo.data.cache.loader import CachedImageLoader
 from yolo.data.cache.promote import heal
@@ -70,7 +71,7 @@ def fill_cache(config: DataConfig, tables: Mapping[str, LabelTable], *, track: T
         if verdict.reason is not None:
             if read_head(folder) is not None:
                 _log.warning("Image cache %s is built anew: %s", folder, verdict.reason)
-            _build(config, folder, key, tables, loader, track)
+            _build(config, folder, key, {**_further_splits(config, tables, verdict), **tables}, loader, track)
             built = True
         elif verdict.needs_refresh:
             if verdict.labels_changed:
@@ -179,6 +180,11 @@ def _examine(config: DataConfig, folder: Path, key: Key | None, tables: Mapping[
         return Verdict("there is none")
     if config.cache_refresh:
         return Verdict("data.cache_refresh is set")
+    if head.version == UNKNOWN:
+        raise DamagedCacheError(
+            f"{str(folder)!r} is no cache of this program, or a damaged one, perhaps encrypted: remove it, or let "
+            "data.cache_refresh: true replace it"
+        )
     if head.encrypted and not config.cache_encrypt:
         raise encryption_mismatch(folder, encrypted=True)
     settings = CacheSettings.of(config)
@@ -188,7 +194,20 @@ def _examine(config: DataConfig, folder: Path, key: Key | None, tables: Mapping[
     index = _opened(folder, key).index
     if index.settings.dataset_format != config.format:
         raise format_mismatch(folder, wanted=config.format, found=index.settings.dataset_format)
-    return examine(head, index, settings, tables, config.folder)
+    return replace(examine(head, index, settings, tables, config.folder), splits=frozenset(index.splits))
+
+
+def _further_splits(config: DataConfig, tables: Mapping[str, LabelTable], verdict: Verdict) -> dict[str, LabelTable]:
+    """The labels, as they are now, of splits that the present cache holds and this run does not need."""
+    from yolo.data.formats import load_labels  # which reads caches itself
+
+    kept = {}
+    for split in verdict.splits - tables.keys():
+        try:
+            kept[split] = load_labels(config, split)
+        except YoloError as error:
+            _log.warning("The %s images are left out of the cache: %s", split, error)
+    return kept
 
 
 def _build(

@@ -60,6 +60,8 @@ def cache_create(configs: tuple[str, ...], split: str, options: tuple[str, ...],
             raise UsageError(f"{option}: there is no such option; see 'yolo cache-create --help'")
     if not configs and not any(option.partition("=")[0] == "--data.root" for option in options):
         raise UsageError("say where the data set is: --config FILE, or --data.root FOLDER --data.format yolo")
+    if any(option.partition("=")[0] == "--data.cache_only" for option in options):
+        raise UsageError("--data.cache_only: a cache is made from images; it is for the training that follows")
     config = _changed(data_settings(configs, options), **given)
     with shown_notes():
         _create(config, split)

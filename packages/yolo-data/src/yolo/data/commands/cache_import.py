@@ -37,4 +37,5 @@ def cache_import(archive: Path, output: Path, force: bool) -> None:
     images = "" if head is None else f", {head.records:,} images"
     key = "" if head is None or not head.encrypted else f", encrypted (key id {head.key_id})"
     click.echo(f"Unpacked: {folder}{images}{key}")
-    note("Train from it with: --data.cache_images disk --data.cache_only true")
+    encrypt = " --data.cache_encrypt true" if key else ""
+    note(f"Train from it with: --data.root {output} --data.cache_images disk --data.cache_only true{encrypt}")

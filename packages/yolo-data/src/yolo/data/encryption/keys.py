@@ -118,7 +118,7 @@ def find_key(key_id: str | None = None) -> Key:
     if text is None:
         if key_id is not None:
             raise UsageError(f"{_not_here(key_id)} (it is not set)")
-        raise UsageError(f"encrypted images need a key: set {VARIABLE} to {_DIGITS} hexadecimal characters")
+        raise UsageError(f"encryption needs a key: set {VARIABLE} to {_DIGITS} hexadecimal characters")
     key = parse_key(text, source=VARIABLE)
     if key_id is not None and key.id != key_id:
         raise UsageError(f"{_not_here(key_id)} (it holds {key.id})")

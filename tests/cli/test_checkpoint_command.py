@@ -164,7 +164,7 @@ def test_one_file_of_a_training_is_enough(yolo: Run, trained_run: Path, tmp_path
     assert extra["dataset"]["train"]["images"] == 16 and extra["dataset"]["val"]["images"] == 8
     assert len(extra["dataset"]["val"]["fingerprint"]) == 64 and extra["dataset"]["train"]["objects"] > 0
     config = yaml.safe_load(yolo("checkpoint", "show", str(best), "--config").out)
-    assert config["trainer"]["max_epochs"] == 12 and config["model"]["model_config"] == "v9-t"
+    assert config["trainer"]["max_epochs"] == 30 and config["model"]["model_config"] == "v9-t"
     assert yolo("checkpoint", "strip", str(best), "-o", str(tmp_path / "small.ckpt")).code == 0
     found = table(yolo("checkpoint", "show", str(tmp_path / "small.ckpt")).out)
     assert found["Data, train"].startswith("16 images, ") and "torch 2" in found["Versions"]

@@ -28,11 +28,19 @@ from yolo.data.config import DataConfig
 from yolo.data.formats import load_labels
 from yolo.data.labels import LabelTable
 from yolo.data.loader import build_loader
+from yolo.data.loaders.base import ImageLoader, Pixels
 from yolo.data.synthetic import ensure_synthetic
 from yolo.data.types import Batch
 
 KEY = "0123456789abcdef" * 4
 S = 96
+
+
+class Dark(ImageLoader):
+    """A loader from elsewhere."""
+
+    def __call__(self, path: str) -> Pixels:
+        return np.full((150, 150, 3), 7, np.uint8)
 
 
 @pytest.fixture
@@ -163,6 +171,64 @@ def test_what_may_be_an_encrypted_cache_is_not_replaced_unasked(root: Path) -> N
     assert fill_cache(replace(settings, cache_refresh=True), every)
 
 
+@pytest.mark.parametrize("damage", [b"", b"no database", None])
+def test_a_refresh_replaces_what_cannot_be_read(root: Path, damage: bytes | None) -> None:
+    settings = config(root)
+    every = tables(settings)
+    fill_cache(settings, every)
+    file = cache_folder(settings) / "cache.lmdb/data.mdb"
+    data = file.read_bytes()
+    close_all()
+    file.write_bytes(data[:5000] if damage is None else damage)
+    assert fill_cache(replace(settings, cache_refresh=True), every)
+    assert not fill_cache(settings, every)
+
+
+def test_a_refresh_of_one_split_keeps_the_others(root: Path) -> None:
+    settings = config(root)
+    every = tables(settings)
+    fill_cache(settings, every)
+    assert fill_cache(replace(settings, cache_refresh=True), {"val": every["val"]})
+    assert not fill_cache(settings, every)
+
+
+def test_pictures_of_another_loader_are_not_served(root: Path) -> None:
+    settings = config(root, cache_format="raw")
+    every = tables(settings)
+    fill_cache(settings, every)
+    mine = replace(settings, image_loader={"class_path": f"{__name__}.Dark"})
+    assert fill_cache(mine, every)
+    assert open_images(mine, every).read(every["train"].path(0)).max() == 7
+    assert fill_cache(settings, every)
+    assert not fill_cache(replace(settings, image_loader="fast"), every), "ours all give the same pictures"
+
+
+def test_labels_that_cannot_be_replaced_in_the_cache_do_not_stop_a_training(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config(root, format="yolo")
+    fill_cache(settings, tables(settings))
+    label = next(path for path in sorted((root / "labels/train").glob("*.txt")) if path.read_text())
+    label.write_text("0 0.5 0.5 0.25 0.25\n")
+
+    def fails(*_: object, **__: object) -> None:
+        raise YoloError("the disk is full")
+
+    monkeypatch.setattr("yolo.data.cache.use.refresh_labels", fails)
+    assert not fill_cache(settings, tables(settings))
+    assert "stay the old ones: the disk is full" in caplog.text
+
+
+def test_a_cache_that_was_on_its_way_is_found(root: Path) -> None:
+    settings = config(root)
+    every = tables(settings)
+    fill_cache(settings, every)
+    close_all()
+    folder = cache_folder(settings)
+    folder.rename(folder.with_name(f"{folder.name}.old"))
+    assert len(load_labels(replace(settings, cache_only=True), "train")) == len(every["train"])
+
+
 def test_a_rewritten_image_is_not_served_stale(root: Path) -> None:
     settings = config(root, cache_format="raw")
     fill_cache(settings, tables(settings))
@@ -227,7 +293,7 @@ def test_a_list_file_chooses_among_the_images_of_the_cache(root: Path) -> None:
     settings = config(root, format="yolo", cache_only=False)
     every = tables(settings)
     fill_cache(settings, every)
-    names = [Path(every["val"].path(2)).name, f"images/train/{Path(every['train'].path(4)).name}"]
+    names = [Path(every["val"].path(2)).name, f"train/{Path(every['train'].path(4)).name}"]
     (root / "mine.txt").write_text("\n".join(names))
     alone = replace(settings, cache_only=True, train_split="mine.txt", val_split="not-there.txt")
     chosen = load_labels(alone, "train")

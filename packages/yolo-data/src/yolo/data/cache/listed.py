@@ -49,7 +49,7 @@ def listed_images(index: CacheIndex, listing: Path, root: Path, folders: Sequenc
             name = Path(path).name
             for key in {name, Path(path).stem}:
                 named.setdefault(key, []).append(position)
-    bases = [root, *folders, listing.absolute().parent]
+    bases = [*folders, root, listing.absolute().parent]
     chosen: dict[int, None] = {}
     for number, line in enumerate(_lines(listing), start=1):
         text = line.strip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from yolo.data.loaders import ImageLoader
 VERSION = "5.0.0"
 
 PictureFormat = Literal["jpeg", "raw"]
+_OWN_LOADERS = ("default", "fast", "turbojpeg", "encrypted")
 _PICTURE_FORMATS: tuple[PictureFormat, ...] = ("jpeg", "raw")
 
 
@@ -29,6 +32,8 @@ class CacheSettings:
         size: (width, height) of the letterbox that pictures were reduced to; None: original size.
         fraction: ``data.data_fraction``.
         encrypted: whether everything but the head is encrypted.
+        loader: class and a digest of the arguments of an image loader from elsewhere; empty for those of this package,
+            which all give the same pictures.
     """
 
     dataset_format: str
@@ -37,6 +42,7 @@ class CacheSettings:
     size: tuple[int, int] | None
     fraction: float
     encrypted: bool
+    loader: str = ""
 
     @classmethod
     def of(cls, config: DataConfig) -> CacheSettings:
@@ -48,6 +54,7 @@ class CacheSettings:
             size=config.size if config.cache_resize_images else None,
             fraction=float(config.data_fraction),
             encrypted=config.cache_encrypt,
+            loader=_identity(config.image_loader),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,6 +66,7 @@ class CacheSettings:
             "size": None if self.size is None else list(self.size),
             "fraction": self.fraction,
             "encrypted": self.encrypted,
+            "loader": self.loader,
         }
 
     @classmethod
@@ -86,7 +94,10 @@ class CacheSettings:
         if not isinstance(encrypted, bool):
             raise ValueError(f"encrypted is {encrypted!r}")
         pair = None if sides is None else (int(sides[0]), int(sides[1]))
-        return cls(dataset_format, picture_format, quality, pair, float(fraction), encrypted)
+        loader = value.get("loader", "")
+        if not isinstance(loader, str):
+            raise ValueError(f"loader is {loader!r}")
+        return cls(dataset_format, picture_format, quality, pair, float(fraction), encrypted, loader)
 
 
 def folder_name(size: tuple[int, int] | None, fraction: float) -> str:
@@ -116,6 +127,15 @@ def check_encryption(config: DataConfig, loader: ImageLoader) -> None:
             f"{type(loader).__name__} reads encrypted images, and the image cache would hold them in clear: "
             "set data.cache_encrypt to true, or data.cache_images to none"
         )
+
+
+def _identity(loader: str | dict[str, Any] | None) -> str:
+    """What tells one foreign image loader from another; see :attr:`CacheSettings.loader`."""
+    name = loader.get("class_path") or loader.get("use") if isinstance(loader, dict) else loader
+    if name is None or str(name) in _OWN_LOADERS or str(name).startswith("yolo.data."):
+        return ""
+    arguments = json.dumps(loader, sort_keys=True, default=str) if isinstance(loader, dict) else ""
+    return f"{name} {hashlib.blake2b(arguments.encode(), digest_size=8).hexdigest()}"
 
 
 def _whole(value: object) -> bool:

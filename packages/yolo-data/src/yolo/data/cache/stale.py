@@ -84,6 +84,8 @@ def examine(
         return Verdict(None)
     if (index.settings.size, index.settings.fraction) != (settings.size, settings.fraction):
         return Verdict("settings changed (size/fraction)")
+    if index.settings.loader != settings.loader:
+        return Verdict("settings changed (image loader)")
     before = sum(len(index.splits[split].table) for split in tables if split in index.splits)
     now = sum(map(len, tables.values()))
     if before != now:

@@ -69,14 +69,17 @@ def fill_cache(config: DataConfig, tables: Mapping[str, LabelTable], *, track: T
         heal(folder)
         verdict = _examine(config, folder, key, tables)
         if verdict.reason is not None:
-            if read_head(folder) is not None:
+            if folder.exists():
                 _log.warning("Image cache %s is built anew: %s", folder, verdict.reason)
             _build(config, folder, key, {**_further_splits(config, tables, verdict), **tables}, loader, track)
             built = True
         elif verdict.needs_refresh:
             if verdict.labels_changed:
                 _log.info("Image cache %s: the labels have changed and are replaced in it", folder)
-            refresh_labels(folder, tables, root=config.folder, key=key, sync=config.cache_sync, verdict=verdict)
+            try:
+                refresh_labels(folder, tables, root=config.folder, key=key, sync=config.cache_sync, verdict=verdict)
+            except YoloError as error:  # this run has the labels as they are now
+                _log.warning("The labels in the image cache stay the old ones: %s", error)
     store = open_store(config)
     if config.cache_images == "ram":
         size = store.file_size()
@@ -125,8 +128,9 @@ def cached_labels(config: DataConfig, split: str) -> LabelTable:
         raise format_mismatch(cache_folder(config), wanted=config.format, found=index.settings.dataset_format)
     listing = config.path("split", split)
     if listing is not None and listing.is_file():
-        images = config.path("images", split)
-        return listed_images(index, listing, config.folder, [] if images is None else [images])
+        usual = config.folder / "images"
+        folders = [config.path("images", split) or usual / split, usual / split, usual]
+        return listed_images(index, listing, config.folder, folders)
     if split not in index.splits:
         known = ", ".join(sorted(index.splits))
         raise UsageError(
@@ -144,6 +148,8 @@ def open_store(config: DataConfig) -> CacheStore:
             another version or key, or is damaged.
     """
     folder, key = cache_folder(config), cache_key(config)
+    if not folder.exists():
+        heal(folder)  # it may have been on its way to its place
     head = read_head(folder)
     if head is None:
         raise MissingCacheError(_missing(folder))
@@ -175,11 +181,11 @@ def _examine(config: DataConfig, folder: Path, key: Key | None, tables: Mapping[
     Raises:
         CacheError: building would destroy what somebody may want to keep.
     """
+    if config.cache_refresh:  # before anything is read: what is there may be beyond reading
+        return Verdict("data.cache_refresh is set", splits=_present_splits(folder, key))
     head = read_head(folder)
     if head is None:
         return Verdict("there is none")
-    if config.cache_refresh:
-        return Verdict("data.cache_refresh is set")
     if head.version == UNKNOWN:
         raise DamagedCacheError(
             f"{str(folder)!r} is no cache of this program, or a damaged one, perhaps encrypted: remove it, or let "
@@ -190,11 +196,19 @@ def _examine(config: DataConfig, folder: Path, key: Key | None, tables: Mapping[
     settings = CacheSettings.of(config)
     early = examine(head, None, settings, tables, config.folder)
     if early.reason is not None or not head.complete:
-        return Verdict(early.reason or "it is not complete")
+        return Verdict(early.reason or "it is not complete", splits=_present_splits(folder, None))
     index = _opened(folder, key).index
     if index.settings.dataset_format != config.format:
         raise format_mismatch(folder, wanted=config.format, found=index.settings.dataset_format)
     return replace(examine(head, index, settings, tables, config.folder), splits=frozenset(index.splits))
+
+
+def _present_splits(folder: Path, key: Key | None) -> frozenset[str]:
+    """The splits of the cache that is there, as far as it can be read."""
+    try:
+        return frozenset(CacheStore.open(folder, key=key).index.splits)
+    except YoloError:
+        return frozenset()
 
 
 def _further_splits(config: DataConfig, tables: Mapping[str, LabelTable], verdict: Verdict) -> dict[str, LabelTable]:
@@ -236,7 +250,7 @@ def _build(
 def _missing(folder: Path) -> str:
     others = sorted(path.name for path in folder.parent.glob(".yolo_cache_*") if (path / "cache.lmdb").is_dir())
     text = f"there is no cache {str(folder)!r}"
-    others = [name for name in others if not name.endswith((".partial", ".old"))]
+    others = [name for name in others if not name.endswith((".partial", ".old", ".copy", ".import", ".rekey"))]
     if others:
         keys = "data.image_size, data.cache_resize_images and data.data_fraction"
         return f"{text}, but {', '.join(others)}: set {keys} to match"

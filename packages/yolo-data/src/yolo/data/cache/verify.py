@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 from yolo.core.errors import YoloError
 from yolo.data.cache.errors import DamagedRecordError
+from yolo.data.cache.make import usable_cores
+from yolo.data.cache.promote import heal
 from yolo.data.cache.store import CacheStore
 from yolo.data.encryption.keys import Key
 
@@ -66,11 +67,13 @@ def verify_cache(folder: Path, key: Key | None = None, track: Track | None = Non
         CacheError: there is no complete cache of this version, the key is not its key, or its index is damaged, so that
             nothing of it can be used.
     """
+    if not folder.exists():
+        heal(folder)  # it may have been on its way to its place
     store = CacheStore.open(folder, key=key)
     paths = store.index.paths
     count = len(store.index)
     damaged = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         findings = _looked_at(store, count, pool)
         for number, reason in findings if track is None else track(findings, "Verifying", count):
             if reason is not None:

@@ -11,7 +11,7 @@ import pickle
 import shutil
 import tarfile
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +22,18 @@ from yolo.data.cache import archive as archive_module
 from yolo.data.cache import unpack
 from yolo.data.cache.archive import default_target, export_cache, import_cache
 from yolo.data.cache.promote import CacheBusyError, building, partial_folder
-from yolo.data.cache.readers import close_all, database_file
+from yolo.data.cache.readers import database_file
 from yolo.data.cache.store import HEAD, CacheStore, read_head
 from yolo.data.cache.tar import CHUNK, Member, Source, header
-from yolo.data.cache.use import fill_cache
 from yolo.data.cache.writer import Writer
-from yolo.data.config import DataConfig
-from yolo.data.formats import load_labels
 
 NAME = ".yolo_cache_96x96_f1.0"
 
 
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    """The folders of a test are removed: close what lies in them."""
-    yield
-    close_all()
-
-
 @pytest.fixture(scope="module")
-def original(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original(made_cache: Callable[..., Path]) -> Path:
     """A complete cache."""
-    parent = tmp_path_factory.mktemp("archive")
-    config = DataConfig(
-        root=str(synthetic_data), format="yolo", image_size=96, cache_images="disk", cache_dir=str(parent)
-    )
-    fill_cache(config, {split: load_labels(config, split) for split in ("train", "val")})
-    return parent / NAME
+    return made_cache("train", "val")
 
 
 @pytest.fixture

@@ -16,13 +16,14 @@ import pytest
 from yolo.core.errors import YoloError
 from yolo.data.cache import draft, writer
 from yolo.data.cache.build import build_cache
-from yolo.data.cache.environment import Writer, close_all, database_file
 from yolo.data.cache.head import read_head
 from yolo.data.cache.plan import shrink
 from yolo.data.cache.promote import CacheBusyError, partial_folder
+from yolo.data.cache.readers import database_file
 from yolo.data.cache.seal import record_label
 from yolo.data.cache.settings import CacheSettings
 from yolo.data.cache.store import CacheStore
+from yolo.data.cache.writer import Writer
 from yolo.data.config import DataConfig
 from yolo.data.encryption.keys import Key
 from yolo.data.formats import load_labels
@@ -32,12 +33,6 @@ from yolo.data.loaders.base import Pixels
 
 KEY = Key(bytes(range(32)))
 RAW = CacheSettings("yolo", "raw", 95, (64, 48), 1.0, encrypted=False)
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    close_all()
 
 
 @dataclass

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,6 @@ from yolo.data.encryption import VARIABLE, keys
 
 SECRET, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 COMMANDS = ["cache-create", "cache-export", "cache-import", "cache-info", "cache-rekey", "cache-verify"]
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    """The folders of a test are removed: close what lies in them."""
-    yield
-    close_all()
 
 
 @pytest.fixture(autouse=True)

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from yolo.data.cache import promote
-from yolo.data.cache.environment import close_all
 from yolo.data.cache.head import read_head
 from yolo.data.cache.plan import shrink
 from yolo.data.cache.promote import heal
+from yolo.data.cache.readers import close_all
 from yolo.data.cache.store import CacheStore
 from yolo.data.config import DataConfig
 from yolo.data.encryption.keys import Key
@@ -35,12 +35,6 @@ from yolo.data.synthetic import ensure_synthetic
 KEY = Key(bytes(range(32)))
 NAME = ".yolo_cache_64x64_f1.0"
 Serve = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    close_all()
 
 
 @pytest.fixture(scope="module")
@@ -215,8 +209,8 @@ def test_killed_while_the_folders_are_exchanged(
 
 def make_empty(folder: Path, which: str) -> None:
     """A cache without pictures."""
-    from yolo.data.cache.environment import Writer
     from yolo.data.cache.head import HEAD, Head
+    from yolo.data.cache.writer import Writer
 
     with Writer(folder) as writer:
         writer.put_many([(HEAD, Head.new(key=None, records=0, complete=True).as_json())])

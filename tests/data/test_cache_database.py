@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from yolo.data.cache import writer as writer_module
-from yolo.data.cache.environment import Writer, close_all, database_file, open_reader
 from yolo.data.cache.errors import (
     CacheError,
     CacheFullError,
@@ -28,8 +27,10 @@ from yolo.data.cache.errors import (
     missing_key,
     wrong_key,
 )
+from yolo.data.cache.readers import close_all, database_file, open_reader
 from yolo.data.cache.seal import record_label
 from yolo.data.cache.tree import check_tree
+from yolo.data.cache.writer import Writer
 
 PAGE = 4096
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +14,21 @@ from hypothesis import strategies as st
 
 from yolo.core.errors import YoloError
 from yolo.data.cache.archive import export_cache, import_cache
-from yolo.data.cache.readers import close_all, database_file
-from yolo.data.cache.use import fill_cache
-from yolo.data.config import DataConfig
-from yolo.data.formats import load_labels
+from yolo.data.cache.readers import database_file
 
 NAME = ".yolo_cache_96x96_f1.0"
 
 
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    """The folders of a test are removed: close what lies in them."""
-    yield
-    close_all()
-
-
 @pytest.fixture(scope="module")
-def original(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original(made_cache: Callable[..., Path]) -> Path:
     """A complete cache, small."""
-    parent = tmp_path_factory.mktemp("attacked")
-    config = DataConfig(
-        root=str(synthetic_data), format="yolo", image_size=96, cache_images="disk", cache_dir=str(parent)
-    )
-    fill_cache(config, {"val": load_labels(config, "val")})
-    return parent / NAME
+    return made_cache("val")
 
 
 @pytest.fixture(scope="module")
 def plain(original: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A good archive."""
     return export_cache(original, tmp_path_factory.mktemp("plain") / "a.tar", compression="none").read_bytes()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Where things lie that nobody may touch; ``in`` is the place to unpack into."""
-    (tmp_path / "place" / "in").mkdir(parents=True)
-    (tmp_path / "place" / "precious").write_text("outside")
-    (tmp_path / "place" / "in" / "precious").write_text("inside")
-    return tmp_path / "place"
 
 
 def contents(root: Path) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from yolo.data.cache import parts as parts_module
-from yolo.data.cache.environment import Writer, close_all
 from yolo.data.cache.errors import DamagedCacheError
 from yolo.data.cache.index import CacheIndex, ConfidentialTable, SplitIndex, write_index
 from yolo.data.cache.parts import seal_arrays
+from yolo.data.cache.readers import close_all
 from yolo.data.cache.seal import index_label
 from yolo.data.cache.store import HEAD, CacheStore, read_head
+from yolo.data.cache.writer import Writer
 from yolo.data.encryption.keys import Key, parse_key
 from yolo.data.labels import LabelTable
 from yolo.data.packed import PackedStrings

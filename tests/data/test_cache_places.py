@@ -17,10 +17,10 @@ import pytest
 from yolo.core.errors import UsageError, YoloError
 from yolo.data.cache import build, draft, make, promote
 from yolo.data.cache.build import build_cache
-from yolo.data.cache.environment import close_all
 from yolo.data.cache.errors import CacheError, CacheFullError
 from yolo.data.cache.head import read_head
 from yolo.data.cache.promote import CacheBusyError, building, heal
+from yolo.data.cache.readers import close_all
 from yolo.data.cache.settings import CacheSettings
 from yolo.data.cache.store import CacheStore
 from yolo.data.config import DataConfig
@@ -33,12 +33,6 @@ from yolo.data.synthetic import ensure_synthetic
 
 NAME = ".yolo_cache_orig_f1.0"
 KEY = Key(bytes(range(32)))
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    close_all()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,33 +34,13 @@ NAME = ".yolo_cache_96x96_f1.0"
 
 
 @pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    """The folders of a test are removed: close what lies in them."""
-    yield
-    close_all()
-
-
-@pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", os.environ.copy())  # keys are handed on through it
 
 
 @pytest.fixture(scope="module")
-def original(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parent = tmp_path_factory.mktemp("rekey")
-    config = DataConfig(
-        root=str(synthetic_data),
-        format="yolo",
-        image_size=96,
-        cache_images="disk",
-        cache_dir=str(parent),
-        cache_encrypt=True,
-        encryption_key=OLD,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "environ", os.environ.copy())
-        fill_cache(config, {split: load_labels(config, split) for split in ("train", "val")})
-    return parent / NAME
+def original(made_cache: Callable[..., Path]) -> Path:
+    return made_cache("train", "val", cache_encrypt=True, encryption_key=OLD)
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from yolo.data import spill as spilling
-from yolo.data.cache.environment import close_all
 from yolo.data.cache.errors import CacheError
 from yolo.data.cache.pictures import SourceFacts, encode_record
+from yolo.data.cache.readers import close_all
 from yolo.data.cache.seal import KeySeal
 from yolo.data.cache.store import CacheStore
 from yolo.data.encryption.keys import Key, parse_key

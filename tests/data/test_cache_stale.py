@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import pytest
 from yolo.core.errors import YoloError
 from yolo.data.cache import pictures, refresh, resources, stale
 from yolo.data.cache.build import build_cache, refresh_labels
-from yolo.data.cache.environment import close_all
 from yolo.data.cache.errors import CacheError
 from yolo.data.cache.settings import CacheSettings, cache_folder
 from yolo.data.cache.stale import examine, labels_changed, look_at_files, reason_to_rebuild
@@ -26,12 +24,6 @@ from yolo.data.labels import LabelTable
 from yolo.data.loaders import DefaultImageLoader
 
 OLD_AND_NEW = pytest.mark.parametrize("cached", ["old files", "new files"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    close_all()
 
 
 @dataclass

@@ -16,7 +16,6 @@ import lmdb
 import numpy as np
 import pytest
 
-from yolo.data.cache.environment import Writer, close_all, database_file, open_reader
 from yolo.data.cache.errors import (
     CacheError,
     DamagedCacheError,
@@ -26,8 +25,10 @@ from yolo.data.cache.errors import (
     StaleCacheError,
     WrongCacheKeyError,
 )
+from yolo.data.cache.readers import close_all, database_file, open_reader
 from yolo.data.cache.seal import index_label, record_label
 from yolo.data.cache.store import HEAD, CacheStore, Head, read_head
+from yolo.data.cache.writer import Writer
 from yolo.data.encryption.keys import Key, parse_key
 from yolo.data.testing.caches import make_cache, make_pictures, read_all
 

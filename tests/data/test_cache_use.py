@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from yolo.core.errors import UsageError, YoloError
-from yolo.data.cache.environment import close_all
 from yolo.data.cache.errors import (
     DamagedCacheError,
     ImageNotInCacheError,
@@ -22,6 +21,7 @@ from yolo.data.cache.errors import (
     WrongCacheKeyError,
 )
 from yolo.data.cache.loader import CachedImageLoader
+from yolo.data.cache.readers import close_all
 from yolo.data.cache.settings import cache_folder
 from yolo.data.cache.use import fill_cache, open_images
 from yolo.data.config import DataConfig

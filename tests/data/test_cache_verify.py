@@ -5,54 +5,31 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from yolo.data.cache.errors import CacheError, DamagedCacheError, MissingCacheKeyError, WrongCacheKeyError
-from yolo.data.cache.readers import close_all, database_file
+from yolo.data.cache.readers import database_file
 from yolo.data.cache.seal import record_label
 from yolo.data.cache.store import CacheStore
-from yolo.data.cache.use import fill_cache
 from yolo.data.cache.verify import verify_cache
 from yolo.data.cache.writer import Writer
 from yolo.data.commands.cache_verify import cache_verify
-from yolo.data.config import DataConfig
 from yolo.data.encryption import VARIABLE, Key, keys
-from yolo.data.formats import load_labels
 
 SECRET, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 
 
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    """The folders of a test are removed: close what lies in them."""
-    yield
-    close_all()
-
-
 @pytest.fixture(scope="module")
-def originals(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+def originals(made_cache: Callable[..., Path]) -> dict[bool, Path]:
     """A cache in clear and an encrypted one."""
-    folders = {}
-    for encrypted in (False, True):
-        parent = tmp_path_factory.mktemp("verify")
-        config = DataConfig(
-            root=str(synthetic_data),
-            format="yolo",
-            image_size=96,
-            cache_images="disk",
-            cache_dir=str(parent),
-            cache_encrypt=encrypted,
-            encryption_key=SECRET,
-        )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "environ", os.environ.copy())
-            fill_cache(config, {split: load_labels(config, split) for split in ("train", "val")})
-        folders[encrypted] = parent / ".yolo_cache_96x96_f1.0"
-    return folders
+    return {
+        encrypted: made_cache("train", "val", cache_encrypt=encrypted, encryption_key=SECRET)
+        for encrypted in (False, True)
+    }
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "encrypted"])

@@ -18,12 +18,12 @@ import numpy as np
 
 from yolo.core.errors import UsageError, YoloError
 from yolo.data.cache.draft import Draft, open_draft
-from yolo.data.cache.environment import database_file
 from yolo.data.cache.errors import CacheError
 from yolo.data.cache.index import CacheIndex, SplitIndex
 from yolo.data.cache.make import Made, Records, in_threads, look_at_record, make_record, usable_cores
 from yolo.data.cache.plan import Plan, relative_table
 from yolo.data.cache.promote import building, finish, heal, partial_folder, put_in_place, real
+from yolo.data.cache.readers import database_file
 from yolo.data.cache.refresh import refresh_labels
 from yolo.data.cache.resources import check_resources, estimate_bytes
 from yolo.data.cache.seal import record_label

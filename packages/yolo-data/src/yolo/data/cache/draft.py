@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from yolo.data.cache.environment import Item, Writer
 from yolo.data.cache.errors import CacheError, CacheFullError, CacheReadOnlyError, DamagedRecordError
 from yolo.data.cache.index import CacheIndex, write_index
 from yolo.data.cache.plan import Plan
@@ -14,6 +13,7 @@ from yolo.data.cache.promote import UNSYNCED, boot, cannot_write, is_doubtful, r
 from yolo.data.cache.seal import Seal
 from yolo.data.cache.settings import VERSION
 from yolo.data.cache.store import HEAD, Head
+from yolo.data.cache.writer import Item, Writer
 from yolo.data.encryption.keys import Key
 
 _log = logging.getLogger("yolo.data")

@@ -19,9 +19,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from yolo.core.errors import YoloError
-from yolo.data.cache.environment import close_reader
 from yolo.data.cache.errors import CacheError
 from yolo.data.cache.head import read_head
+from yolo.data.cache.readers import close_reader
 
 #: In a draft whose last writes may not be on the disk: the boot of the machine they were made in.
 UNSYNCED = "unsynced"

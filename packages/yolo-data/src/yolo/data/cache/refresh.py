@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from yolo.core.errors import YoloError
-from yolo.data.cache.environment import Writer, database_file
 from yolo.data.cache.errors import CacheError
 from yolo.data.cache.index import CacheIndex, SplitIndex, write_index
 from yolo.data.cache.plan import relative_table
 from yolo.data.cache.promote import building, cannot_write, copy_folder, finish, put_in_place, real, remove
+from yolo.data.cache.readers import database_file
 from yolo.data.cache.resources import check_disk
 from yolo.data.cache.stale import Verdict, examine
 from yolo.data.cache.store import CacheStore, read_head
+from yolo.data.cache.writer import Writer
 from yolo.data.encryption.keys import Key
 from yolo.data.labels import LabelTable
 

@@ -157,8 +157,6 @@ class CacheStore:
         except lmdb.Error as error:
             raise damaged(self.folder, str(error)) from error
 
-    _content = content
-
     def _damaged(self, record: int, reason: str) -> DamagedRecordError:
         path = read_path(self._environment(), self.seal, record)
         name = f"record {record}" if path is None else repr(path)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from yolo.core.errors import UsageError, YoloError
 from yolo.data.cache.build import Track, build_cache, refresh_labels
-from yolo.data.cache.environment import database_file
 from yolo.data.cache.errors import DamagedCacheError, MissingCacheError, encryption_mismatch, format_mismatch
 from yolo.data.cache.head import UNKNOWN, read_head
 from yolo.data.cache.listed import absolute_paths, listed_images, placed
 from yolo.data.cache.loader import CachedImageLoader
 from yolo.data.cache.promote import heal
+from yolo.data.cache.readers import database_file
 from yolo.data.cache.resources import check_resources
 from yolo.data.cache.settings import CacheSettings, cache_folder, check_encryption
 from yolo.data.cache.stale import Verdict, examine

@@ -10,14 +10,21 @@ from torch import nn
 from yolo.core.errors import UsageError
 from yolo.core.models import build_model
 from yolo.training.config import ModelConfig
-from yolo.training.module import last_step
 from yolo.training.optim import build_optimizer
 from yolo.training.optim.groups import split_parameters
-from yolo.training.schedulers import build_schedule
+from yolo.training.schedulers import TrainingLength, WarmupSchedule
+from yolo.training.schedulers import build_schedule as build
+from yolo.training.schedulers.length import optimizer_steps
 
 
 def small() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, config: ModelConfig, *, steps_per_epoch: int, total_steps: int
+) -> WarmupSchedule:
+    return build(optimizer, config, TrainingLength(steps_per_epoch=steps_per_epoch, max_steps=total_steps))
 
 
 def drive(config: ModelConfig, steps: int, steps_per_epoch: int = 10, epochs: int = 5) -> list[dict[str, list[float]]]:
@@ -128,6 +135,13 @@ def test_adamw_takes_its_betas() -> None:
         ("nms_iou_threshold", 1.5),
         ("warmup_epochs", -1),
         ("adamw_betas", [0.9]),
+        ("adamw_betas", [0.9, 1.0]),
+        ("step_size", 0),
+        ("step_gamma", -0.1),
+        ("one_cycle_pct_start", 1.2),
+        ("one_cycle_div_factor", 0.0),
+        ("learning_rate", math.nan),
+        ("lr_min_factor", math.inf),
     ],
 )
 def test_a_setting_that_cannot_train_is_refused_by_name(key: str, value: object) -> None:
@@ -140,13 +154,54 @@ def test_the_biases_of_adamw_start_from_zero() -> None:
     assert drive(config, 1)[0]["bias"][0] == 0.0
 
 
+def test_a_momentum_of_zero_has_no_warm_up() -> None:
+    assert {value[1] for seen in drive(ModelConfig(momentum=0.0, warmup_epochs=1), 12) for value in seen.values()} == {
+        0
+    }
+
+
+def test_a_group_that_is_added_later_gets_rate_and_momentum_of_the_step() -> None:
+    config = ModelConfig(warmup_epochs=1)
+    optimizer = build_optimizer(small(), config)
+    schedule = build_schedule(optimizer, config, steps_per_epoch=10, total_steps=50)
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+    optimizer.add_param_group({"name": "thawed", "params": [nn.Parameter(torch.zeros(2, 2))], "weight_decay": 5e-4})
+    schedule.apply()
+    weights, thawed = optimizer.param_groups[-2:]
+    assert (thawed["lr"], thawed["momentum"]) == (weights["lr"], weights["momentum"])
+    optimizer.step()
+    schedule.step()
+    assert thawed["lr"] == weights["lr"] == schedule.get_last_lr()[-1] > 0
+
+
 @pytest.mark.parametrize(
     ("epochs", "steps", "last"), [(3, -1, 12), (-1, 7, 7), (3, 7, 7), (3, 100, 12)], ids=["epochs", "steps", "a", "b"]
 )
 def test_the_last_step_is_where_training_ends(epochs: int, steps: int, last: int) -> None:
-    assert last_step(Trainer(max_epochs=epochs, max_steps=steps, logger=False, accelerator="cpu"), 4) == last
+    trainer = Trainer(max_epochs=epochs, max_steps=steps, logger=False, accelerator="cpu")
+    assert TrainingLength.of(trainer, 4).end() == last
 
 
 def test_a_training_without_an_end_has_no_schedule() -> None:
     with pytest.raises(UsageError, match=r"trainer\.max_steps"):
-        last_step(Trainer(max_epochs=-1, logger=False, accelerator="cpu"), 4)
+        TrainingLength.of(Trainer(max_epochs=-1, logger=False, accelerator="cpu"), 4)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "processes", "limit", "accumulate", "steps"),
+    [
+        (100, 8, 1, 1.0, 1, 13),
+        (100, 8, 1, 1.0, 4, 4),  # 13 batches: the last step has one
+        (101, 8, 2, None, 1, 7),  # 51 images a process
+        (100, 8, 1, 5, 2, 3),
+        (100, 8, 1, 0.5, 1, 6),
+        (3, 8, 1, 0.1, 64, 1),
+    ],
+)
+def test_steps_of_an_epoch_count_accumulation_processes_and_limits(
+    images: int, batch_size: int, processes: int, limit: float | None, accumulate: int, steps: int
+) -> None:
+    got = optimizer_steps(images, batch_size=batch_size, processes=processes, limit=limit, accumulate=accumulate)
+    assert got == steps

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from yolo.core.errors import UsageError
 from yolo.core.losses.config import LossConfig
@@ -42,9 +43,9 @@ class OptimizerConfig:
 
     Args:
         optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
-        learning_rate: rate after the warm-up.
-        momentum: momentum of SGD after the warm-up.
-        weight_decay: decay of convolution weights.
+        learning_rate: rate after the warm-up, which the schedule multiplies; 0.01 is for SGD, try 0.001 for AdamW.
+        momentum: momentum of SGD after the warm-up; 0 is plain SGD.
+        weight_decay: decay of convolution weights; it does not depend on batch size or accumulation.
         adamw_betas: running-average factors of AdamW.
     """
 
@@ -60,15 +61,30 @@ class ScheduleConfig:
     """The course of the learning rate, with a warm-up in front.
 
     Args:
-        lr_scheduler: name of a registered schedule, for example ``cosine``.
-        lr_min_factor: the last rate as a fraction of learning_rate.
+        lr_scheduler: ``cosine``, ``linear``, ``step``, ``one_cycle``, another registered schedule, or ``class_path``
+            and ``init_args`` of one.
+        lr_min_factor: the last rate as a fraction of learning_rate (``step`` never falls below it; ``one_cycle`` has
+            its own last rate).
+        lr_extend: when a resumed run gets another length, ``continue`` the rest of the schedule from the rate reached
+            until the new end, or ``stretch`` the whole schedule over the new length, which makes the rate jump.
+        step_size: epochs between two drops of ``step``.
+        step_gamma: factor of a drop of ``step``.
+        one_cycle_pct_start: share of the training in which the rate of ``one_cycle`` climbs.
+        one_cycle_div_factor: ``one_cycle`` starts from learning_rate / one_cycle_div_factor.
+        one_cycle_final_div_factor: ``one_cycle`` ends at its first rate / one_cycle_final_div_factor.
         warmup_epochs: epochs over which the rate climbs from zero (biases under SGD: falls from warmup_bias_lr).
         warmup_momentum: momentum at the first step.
         warmup_bias_lr: rate of the biases at the first step.
     """
 
-    lr_scheduler: str = "cosine"
+    lr_scheduler: str | dict[str, Any] = "cosine"
     lr_min_factor: float = 0.01
+    lr_extend: Literal["continue", "stretch"] = "continue"
+    step_size: int = 30
+    step_gamma: float = 0.1
+    one_cycle_pct_start: float = 0.3
+    one_cycle_div_factor: float = 25.0
+    one_cycle_final_div_factor: float = 10000.0
     warmup_epochs: float = 3.0
     warmup_momentum: float = 0.8
     warmup_bias_lr: float = 0.1
@@ -97,17 +113,20 @@ class ModelConfig(NetworkConfig, OptimizerConfig, ScheduleConfig, LossConfig, NM
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        for key in ("learning_rate", "nms_max_detections", "matcher_topk"):
-            if getattr(self, key) <= 0:
+        positive = ("learning_rate", "nms_max_detections", "matcher_topk", "step_size", "step_gamma")
+        for key in (*positive, "one_cycle_div_factor", "one_cycle_final_div_factor"):
+            if not 0 < getattr(self, key) < math.inf:
                 raise UsageError(f"model.{key} is {getattr(self, key)}; it has to be above 0")
         for key in ("weight_decay", "warmup_epochs", "warmup_bias_lr", "lr_min_factor"):
-            if getattr(self, key) < 0:
+            if not 0 <= getattr(self, key) < math.inf:
                 raise UsageError(f"model.{key} is {getattr(self, key)}; it cannot be negative")
         for key in ("momentum", "warmup_momentum"):
             if not 0 <= getattr(self, key) < 1:
                 raise UsageError(f"model.{key} is {getattr(self, key)}; it has to be at least 0 and below 1")
-        for key in ("nms_conf_threshold", "nms_val_conf_threshold", "nms_iou_threshold"):
+        for key in ("nms_conf_threshold", "nms_val_conf_threshold", "nms_iou_threshold", "one_cycle_pct_start"):
             if not 0 <= getattr(self, key) <= 1:
                 raise UsageError(f"model.{key} is {getattr(self, key)}; it has to be between 0 and 1")
         if len(self.adamw_betas) != 2:
             raise UsageError(f"model.adamw_betas has {len(self.adamw_betas)} numbers; give two, as in [0.9, 0.999]")
+        if not all(0 <= beta < 1 for beta in self.adamw_betas):
+            raise UsageError(f"model.adamw_betas is {list(self.adamw_betas)}; both have to be at least 0 and below 1")

@@ -18,6 +18,7 @@ from yolo.data.formats.report import show
 from yolo.data.labels import LabelTable
 from yolo.data.loader import build_loader
 from yolo.data.loaders import ImageLoader
+from yolo.training.schedulers.length import optimizer_steps
 
 
 class YOLODataModule(LightningDataModule):
@@ -90,11 +91,13 @@ class YOLODataModule(LightningDataModule):
         """Count the optimiser steps of an epoch from the labels, without starting a loader."""
         trainer = self.trainer
         assert trainer is not None
-        share = -(-len(self.labels("train")) // trainer.world_size)
-        batches = -(-share // self.config.batch_size)
-        limit = trainer.limit_train_batches  # Lightning's convention: an int counts, a float is a share
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        return max(-(-batches // trainer.accumulate_grad_batches), 1)
+        return optimizer_steps(
+            len(self.labels("train")),
+            batch_size=self.config.batch_size,
+            processes=trainer.world_size,
+            limit=trainer.limit_train_batches,
+            accumulate=trainer.accumulate_grad_batches,
+        )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Build the loader of augmented training batches."""

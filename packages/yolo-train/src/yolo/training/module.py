@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-from yolo.core.errors import UsageError, YoloError
+from yolo.core.errors import YoloError
 from yolo.core.losses import DetectionLoss, LossOutput
 from yolo.core.models import Network, build_model, load_spec
 from yolo.core.outputs import HeadOutput
@@ -17,9 +17,9 @@ from yolo.training.config import ModelConfig
 from yolo.training.datamodule import YOLODataModule
 from yolo.training.metrics import Evaluation, Evaluator, Protocol
 from yolo.training.metrics.detect import detect
-from yolo.training.optim import build_optimizer
+from yolo.training.optim import build_optimizer, check_optimizer, settle_groups
 from yolo.training.pretrained import resumed_spec, start_from, weight_file
-from yolo.training.schedulers import build_schedule
+from yolo.training.schedulers import TrainingLength, build_schedule
 
 
 class YOLOModule(LightningModule):
@@ -97,14 +97,22 @@ class YOLOModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule; the schedule moves once per optimiser step."""
         optimizer = build_optimizer(self.model, self.config)
-        per_epoch = self.data.optimizer_steps_per_epoch()
-        total = last_step(self.trainer, per_epoch)
-        schedule = build_schedule(optimizer, self.config, steps_per_epoch=per_epoch, total_steps=total)
+        length = TrainingLength.of(self.trainer, self.data.optimizer_steps_per_epoch())
+        schedule = build_schedule(optimizer, self.config, length)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Go one optimiser step on."""
         scheduler.step()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See that the run to go on with used the same kind of optimiser."""
+        check_optimizer(checkpoint, self.config)
+
+    def on_train_start(self) -> None:
+        """Let decay and betas of the configuration hold, which a resumed optimiser brought along."""
+        for optimizer in self.trainer.optimizers:
+            settle_groups(optimizer, self.config)
 
     def protocol(self, *, weights: str) -> Protocol:
         """Return the thresholds of validation."""
@@ -168,17 +176,3 @@ class YOLOModule(LightningModule):
         from yolo.training.checkpoint import add_bundle
 
         add_bundle(checkpoint, self)
-
-
-def last_step(trainer: Trainer, per_epoch: int) -> int:
-    """Return the optimiser step at which training ends.
-
-    ``trainer.estimated_stepping_batches`` would start the loader, before a resumed run knows its epoch.
-    """
-    ends = [per_epoch * trainer.max_epochs] if trainer.max_epochs and trainer.max_epochs > 0 else []
-    ends += [trainer.max_steps] if trainer.max_steps > 0 else []
-    if not ends:
-        raise UsageError(
-            "trainer.max_epochs is -1 and trainer.max_steps is not set: a schedule needs an end, give either"
-        )
-    return min(ends)

@@ -9,7 +9,7 @@ from yolo.core.plugins import CommandSpec, ConfigSpec, LRSchedulerSpec, hookimpl
 
 @hookimpl
 def yolo_commands() -> Iterator[CommandSpec]:
-    """Add ``fit``, ``validate`` and ``test``."""
+    """Add ``fit``, ``validate``, ``test`` and ``lr-plot``."""
     yield CommandSpec("fit", target="yolo.training.commands.fit:fit", summary="Train a detector.", passthrough=True)
     yield CommandSpec(
         "validate",
@@ -23,14 +23,25 @@ def yolo_commands() -> Iterator[CommandSpec]:
         summary="Measure a checkpoint on the test split.",
         passthrough=True,
     )
+    yield CommandSpec(
+        "lr-plot",
+        target="yolo.training.commands.lr_plot:lr_plot",
+        summary="Draw rate and momentum that a configuration gives.",
+        passthrough=True,
+    )
 
 
 @hookimpl
 def yolo_lr_schedulers() -> Iterator[LRSchedulerSpec]:
     """Add the built-in schedules."""
-    yield LRSchedulerSpec(
-        "cosine", target="yolo.training.schedulers.cosine:Cosine", summary="Half a cosine down to lr_min_factor."
-    )
+    found = {
+        "cosine": ("cosine:Cosine", "Half a cosine down to lr_min_factor."),
+        "linear": ("linear:Linear", "A straight line down to lr_min_factor."),
+        "step": ("step:Step", "A drop by step_gamma every step_size epochs."),
+        "one_cycle": ("one_cycle:OneCycle", "Up, then down to almost nothing (one_cycle_*)."),
+    }
+    for name, (target, summary) in found.items():
+        yield LRSchedulerSpec(name, target=f"yolo.training.schedulers.{target}", summary=summary)
 
 
 @hookimpl

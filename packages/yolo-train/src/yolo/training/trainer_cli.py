@@ -86,16 +86,25 @@ def _without_settings(dump: Callable[..., str]) -> Callable[..., str]:
     return hidden
 
 
-def make_cli(args: Sequence[str]) -> YOLOCLI:
+def make_cli(
+    args: Sequence[str],
+    kind: Callable[..., YOLOCLI] = YOLOCLI,
+    *,
+    command: str = "fit",
+    description: str = "Train a detector.",
+) -> YOLOCLI:
     """Build trainer, module and data from options, without training.
 
     Args:
         args: everything behind ``yolo fit``.
+        kind: what parses and builds.
+        command: name of the command, for ``--help``.
+        description: of the command.
 
     Raises:
         UsageError: an option or a configuration key is wrong.
     """
-    return YOLOCLI(
+    return kind(
         YOLOModule,
         YOLODataModule,
         run=False,
@@ -110,7 +119,7 @@ def make_cli(args: Sequence[str]) -> YOLOCLI:
             "use_distributed_sampler": False,  # our samplers shard by themselves
             "enable_model_summary": False,  # our own says what counts, in one line
         },
-        parser_kwargs={"prog": "yolo fit", "description": "Train a detector."},
+        parser_kwargs={"prog": f"yolo {command}", "description": description},
     )
 
 
@@ -123,8 +132,7 @@ def run_fit(args: Sequence[str]) -> int:
     Raises:
         UsageError: an option or a configuration key is wrong.
     """
-    _answer_list_overrides(args)
-    _answer_retired_keys(args)
+    answer_old_options(args)
     cli = make_cli(args)
     cli.model.resume_from = cli.config.ckpt_path
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
@@ -164,6 +172,12 @@ def _sources(args: Sequence[str]) -> list[dict[str, Any]]:
     # A whole section, `--data FILE`, may hold the size as well.
     given = [name for name in sections if names & {f"--{name}", f"--{name}.image_size"}]
     return [*files, {name: {"image_size": True} for name in given}]
+
+
+def answer_old_options(args: Sequence[str]) -> None:
+    """Raise UsageError for an option that was given up, saying what serves instead."""
+    _answer_list_overrides(args)
+    _answer_retired_keys(args)
 
 
 def _answer_retired_keys(args: Sequence[str]) -> None:

@@ -84,7 +84,8 @@ class LRSchedulerSpec(PluginSpec):
     """A learning-rate schedule.
 
     ``target`` is a class that takes the ``ScheduleConfig`` of yolo-train and is called with the fraction of the
-    training done, 0 to 1, for the factor of the base rate. Used as ``lr_scheduler: <name>``.
+    training done, 0 to 1, for the factor of the base rate; with an attribute ``counts = "epochs"`` it is called with
+    the epochs done. Used as ``lr_scheduler: <name>``.
     """
 
 

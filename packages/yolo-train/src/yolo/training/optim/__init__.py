@@ -1,5 +1,5 @@
 """Optimisers and their parameter groups."""
 
-from yolo.training.optim.build import build_optimizer
+from yolo.training.optim.build import build_optimizer, check_optimizer, settle_groups
 
-__all__ = ["build_optimizer"]
+__all__ = ["build_optimizer", "check_optimizer", "settle_groups"]

@@ -17,6 +17,7 @@ NAMED_CALLBACKS: dict[str, type[Callback]] = {
     "summary": ours.TrainingSummaryCallback,
     "dashboard": ours.EvalDashboardCallback,
     "record": ours.RunRecord,
+    "guard": ours.NonFiniteGuard,
 }
 _NAMES = {kind.__name__: name for name, kind in NAMED_CALLBACKS.items()} | {"EarlyStopping": "early_stopping"}
 _CHECKPOINT = "yolo.training.callbacks.YOLOCheckpoint"

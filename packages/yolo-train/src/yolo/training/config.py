@@ -91,6 +91,29 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FreezeConfig:
+    """What is not trained; see ``docs/how-to/train.md``.
+
+    Args:
+        freeze_backbone: leave the layers of the section ``backbone`` as they are.
+        freeze_layers: further layers to leave as they are: sections (``neck``), numbers and ranges of layers counted
+            from 0 as in parameter names (``3``, ``0-4``), tags (``B3``), or patterns of parameter names
+            (``*.class_conv.*``).
+        freeze_until_epoch: epochs after which all that is frozen is trained as well; 0 keeps it frozen.
+    """
+
+    freeze_backbone: bool = False
+    freeze_layers: list[int | str] | int | str | None = None
+    freeze_until_epoch: int = 0
+
+    def frozen_layers(self) -> tuple[str, ...]:
+        """Return the entries of ``freeze_layers`` as text."""
+        given = self.freeze_layers
+        entries = given if isinstance(given, (list, tuple)) else [] if given is None else [given]
+        return tuple(str(entry).strip() for entry in entries)
+
+
+@dataclass(frozen=True, kw_only=True)
 class NMSConfig:
     """Non-maximum suppression in validation and prediction.
 
@@ -108,7 +131,7 @@ class NMSConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(NetworkConfig, OptimizerConfig, ScheduleConfig, LossConfig, NMSConfig):
+class ModelConfig(NetworkConfig, OptimizerConfig, ScheduleConfig, FreezeConfig, LossConfig, NMSConfig):
     """Everything below ``model:`` in a configuration file."""
 
     def __post_init__(self) -> None:
@@ -117,7 +140,7 @@ class ModelConfig(NetworkConfig, OptimizerConfig, ScheduleConfig, LossConfig, NM
         for key in (*positive, "one_cycle_div_factor", "one_cycle_final_div_factor"):
             if not 0 < getattr(self, key) < math.inf:
                 raise UsageError(f"model.{key} is {getattr(self, key)}; it has to be above 0")
-        for key in ("weight_decay", "warmup_epochs", "warmup_bias_lr", "lr_min_factor"):
+        for key in ("weight_decay", "warmup_epochs", "warmup_bias_lr", "lr_min_factor", "freeze_until_epoch"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise UsageError(f"model.{key} is {getattr(self, key)}; it cannot be negative")
         for key in ("momentum", "warmup_momentum"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from yolo.core.errors import YoloError
@@ -15,11 +17,14 @@ from yolo.core.outputs import HeadOutput
 from yolo.data.types import Batch
 from yolo.training.config import ModelConfig
 from yolo.training.datamodule import YOLODataModule
+from yolo.training.freezing import Freezing, plan_freezing, wrap_again
 from yolo.training.metrics import Evaluation, Evaluator, Protocol
 from yolo.training.metrics.detect import detect
 from yolo.training.optim import build_optimizer, check_optimizer, settle_groups
 from yolo.training.pretrained import resumed_spec, start_from, weight_file
 from yolo.training.schedulers import TrainingLength, build_schedule
+
+logger = logging.getLogger(__name__)
 
 
 class YOLOModule(LightningModule):
@@ -36,6 +41,8 @@ class YOLOModule(LightningModule):
         super().__init__()
         self.config = ModelConfig(**kwargs)
         self.compute_loss = DetectionLoss(self.config)
+        self.freezing = Freezing()
+        self._frozen = False
         self.resume_from: str | None = None  # Lightning tells setup() nothing of the checkpoint given to fit()
         self.operating_confidence = self.config.nms_conf_threshold
         self.evaluation: Evaluation | None = None
@@ -54,6 +61,13 @@ class YOLOModule(LightningModule):
         """Build the network for the classes and the image size of the data."""
         if hasattr(self, "model"):
             return
+        self._build()
+        self.freezing = plan_freezing(self.model, self.config)
+        # Before DDP looks at the parameters; which epoch it is, is known when the training starts.
+        self._frozen = bool(self.freezing)
+        self.freezing.set_gradients(self.model, frozen=True)
+
+    def _build(self) -> None:
         data = self.data
         data.check_classes(self.config.num_classes)
         self.resume_from = self.resume_from or (str(self.trainer.ckpt_path) if self.trainer.ckpt_path else None)
@@ -76,6 +90,37 @@ class YOLOModule(LightningModule):
         else:
             self.model = build_model(spec, len(data.class_names), image_size=data.image_size)
 
+    def train(self, mode: bool = True) -> YOLOModule:
+        """Go into training mode, but for the norm layers that are frozen, or out of it."""
+        super().train(mode)
+        if mode and self._frozen:
+            self.freezing.set_norms(self.model, frozen=True)
+        return self
+
+    def on_train_start(self) -> None:
+        """Settle what a resumed run knows only now: whether layers are still frozen, and its optimiser's groups."""
+        for optimizer in self.trainer.optimizers:
+            settle_groups(optimizer, self.config)
+        if self.freezing.holds_in(self.trainer.current_epoch):
+            _tell(self.freezing.table(self.model))
+        self._freeze_or_release()
+
+    def on_train_epoch_start(self) -> None:
+        """Release the frozen layers when their time has come."""
+        self._freeze_or_release()
+
+    def _freeze_or_release(self) -> None:
+        if not self.freezing:
+            return
+        epoch = self.trainer.current_epoch
+        self._frozen = self.freezing.holds_in(epoch)
+        self.freezing.set_norms(self.model, frozen=self._frozen)
+        if self.freezing.set_gradients(self.model, frozen=self._frozen):
+            wrap_again(self.trainer.strategy)
+            if not self._frozen:
+                count = sum(self.model.get_parameter(name).numel() for name in self.freezing.parameters)
+                _tell(f"Epoch {epoch + 1}: the {count:,} frozen parameters are trained from here on.")
+
     def forward(self, images: torch.Tensor) -> HeadOutput:
         """Run the network on float images ``[B, 3, H, W]`` in 0..1."""
         output: HeadOutput = self.model(images)
@@ -96,7 +141,7 @@ class YOLOModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule; the schedule moves once per optimiser step."""
-        optimizer = build_optimizer(self.model, self.config)
+        optimizer = build_optimizer(self.model, self.config, frozen=self.freezing.parameters)
         length = TrainingLength.of(self.trainer, self.data.optimizer_steps_per_epoch())
         schedule = build_schedule(optimizer, self.config, length)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -108,11 +153,6 @@ class YOLOModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See that the run to go on with used the same kind of optimiser."""
         check_optimizer(checkpoint, self.config)
-
-    def on_train_start(self) -> None:
-        """Let decay and betas of the configuration hold, which a resumed optimiser brought along."""
-        for optimizer in self.trainer.optimizers:
-            settle_groups(optimizer, self.config)
 
     def protocol(self, *, weights: str) -> Protocol:
         """Return the thresholds of validation."""
@@ -176,3 +216,8 @@ class YOLOModule(LightningModule):
         from yolo.training.checkpoint import add_bundle
 
         add_bundle(checkpoint, self)
+
+
+@rank_zero_only
+def _tell(text: str) -> None:
+    logger.info("%s", text)

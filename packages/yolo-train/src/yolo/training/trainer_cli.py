@@ -20,6 +20,7 @@ from yolo.training.atomic_io import AtomicCheckpointIO
 from yolo.training.callback_list import NAMED_CALLBACKS, merge_callbacks, settle_listed
 from yolo.training.configs import expand_config_names
 from yolo.training.datamodule import YOLODataModule
+from yolo.training.memory import memory_hints
 from yolo.training.module import YOLOModule
 from yolo.training.saved_config import ConfigCallback
 
@@ -135,7 +136,8 @@ def run_fit(args: Sequence[str]) -> int:
     answer_old_options(args)
     cli = make_cli(args)
     cli.model.resume_from = cli.config.ckpt_path
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    with memory_hints(cli.trainer, cli.datamodule):
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     return 0
 
 

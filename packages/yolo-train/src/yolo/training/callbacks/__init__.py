@@ -4,6 +4,7 @@ from yolo.training.callbacks.checkpoint import YOLOCheckpoint
 from yolo.training.callbacks.dashboard import EvalDashboardCallback
 from yolo.training.callbacks.early_stopping import YOLOEarlyStopping
 from yolo.training.callbacks.ema import EMACallback
+from yolo.training.callbacks.guard import NonFiniteError, NonFiniteGuard
 from yolo.training.callbacks.progress import YOLOProgressBar
 from yolo.training.callbacks.record import RunRecord
 from yolo.training.callbacks.summary import TrainingSummaryCallback
@@ -11,6 +12,8 @@ from yolo.training.callbacks.summary import TrainingSummaryCallback
 __all__ = [
     "EMACallback",
     "EvalDashboardCallback",
+    "NonFiniteError",
+    "NonFiniteGuard",
     "RunRecord",
     "TrainingSummaryCallback",
     "YOLOCheckpoint",

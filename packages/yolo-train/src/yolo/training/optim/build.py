@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -17,14 +17,19 @@ from yolo.training.optim.groups import split_parameters
 _log = logging.getLogger("yolo.training")
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
+def build_optimizer(model: nn.Module, config: OptimizerConfig, *, frozen: Collection[str] = ()) -> Optimizer:
     """Build SGD with Nesterov momentum or AdamW (arXiv:1711.05101) over three groups ``bias``, ``norm`` and ``weight``.
 
+    Frozen parameters have their places in the groups from the start. Without a gradient an optimiser passes them over:
+    no step, no decay, no momentum. Once they have one they train like the others, at the rate of their group, and a
+    checkpoint from before fits the optimiser of after.
+
     Args:
-        model: the network; frozen parameters are left out.
+        model: the network; parameters that the network itself keeps fixed are left out.
         config: rate, momentum, decay.
+        frozen: names of the parameters that are frozen now.
     """
-    parameters = split_parameters(model)
+    parameters = split_parameters(model, frozen=frozen)
     found = {"bias": parameters.biases, "norm": parameters.norms, "weight": parameters.weights}
     groups: list[dict[str, Any]] = [
         {"name": name, "params": params, "weight_decay": _decay(name, config)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import nn
@@ -22,8 +23,12 @@ class ParameterGroups:
     weights: list[nn.Parameter]
 
 
-def split_parameters(model: nn.Module) -> ParameterGroups:
+def split_parameters(model: nn.Module, *, frozen: Collection[str] = ()) -> ParameterGroups:
     """Sort the trainable parameters of a model into the three groups.
+
+    Args:
+        model: the network; parameters without a gradient are left out.
+        frozen: names of parameters without a gradient that are sorted in all the same, because they may get one.
 
     The rule looks at shape and name, not at layer types, so that it holds for any block: a parameter called
     ``bias`` is a bias, any other vector or scalar is a norm's, and the rest are kernels. Implicit vectors (YOLOR,
@@ -31,7 +36,7 @@ def split_parameters(model: nn.Module) -> ParameterGroups:
     """
     groups = ParameterGroups([], [], [])
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
+        if not parameter.requires_grad and name not in frozen:
             continue
         kind = name.rsplit(".", 1)[-1]
         if kind == "bias":

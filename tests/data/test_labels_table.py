@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import multiprocessing
+import os
 import pickle
 import sys
 from dataclasses import replace
@@ -105,6 +106,26 @@ def test_fingerprint_follows_the_contents_only() -> None:
         make_table(foreign=True),
     ]
     assert len({other.fingerprint() for other in [table, *others]}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["/data/set/a.jpg", "/data/set/sub/ÿ.jpg", "/data/set/z.jpg"],
+        ["/data/set/sub/a.jpg", "/data/set/sub2/a.jpg"],  # the names have more in common than the folders
+        ["/data/set/aa.jpg", "/data/set/aab.jpg"],
+        ["/data/set/a", "/data/set/a/b"],
+        ["/data/only.jpg"],
+        ["/a.jpg", "/sub/b.jpg"],
+        ["/a.jpg"],
+        ["/d/\udcff.jpg", "/d/é/\udcfe.jpg"],
+        [],
+    ],
+)
+def test_paths_below_the_folder_that_they_share(paths: list[str]) -> None:
+    folder = len(os.path.commonpath([str(Path(path).parent) for path in paths])) if paths else 0
+    wanted = b"".join(os.fsencode(path[folder:]) + b"\0" for path in paths)
+    assert PackedStrings.pack(paths).below_common_folder() == wanted
 
 
 def test_arrays_are_read_only() -> None:

@@ -1,61 +1,81 @@
-"""Two processes on one machine come to the numbers of one."""
+"""Two processes on one machine come to the numbers of one, and leave the files of one."""
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import subprocess
-import sys
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-YOLO = Path(sys.executable).with_name("yolo")
+from yolo.training.commands.validate import validate
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this build of torch has no torch.distributed")
-def test_metrics_of_two_processes_are_those_of_one(trained_run: Path, synthetic_data: Path, tmp_path: Path) -> None:
-    """A network that finds something is trained on for an epoch without moving; every image counts once."""
+@pytest.fixture
+def odd_data(synthetic_data: Path, tmp_path: Path) -> Path:
+    """Fifteen images to train on and seven to validate on, of which one of each has no box; in YOLO layout."""
+    root = tmp_path / "odd"
+    shutil.copytree(synthetic_data, root)
+    for split in ("train", "val"):
+        names = sorted(path.stem for path in (root / "images" / split).iterdir())
+        (root / "images" / split / f"{names[-1]}.jpg").unlink()
+        (root / "labels" / split / f"{names[-1]}.txt").unlink()
+        (root / "labels" / split / f"{names[1]}.txt").write_text("")
+    return root
+
+
+def test_two_processes_come_to_the_numbers_of_one(
+    trained_run: Path, odd_data: Path, tmp_path: Path, fitted: Callable[..., list[dict[str, Any]]]
+) -> None:
+    """Seven images for two processes; norm statistics differ between them after every step, and the second is late."""
     options = {
-        "data.root": synthetic_data,
+        "data.root": odd_data,
+        "data.format": "yolo",
         "data.image_size": 96,
-        "data.batch_size": 3,
+        "data.batch_size": 2,
         "data.num_workers": 0,
+        "data.close_mosaic_epochs": 0,
         "data.mosaic_prob": 0,
         "model.model_config": "v9-t",
         "model.weight_path": trained_run / "checkpoints" / "best.ckpt",
-        "model.learning_rate": 1e-9,
+        "model.learning_rate": 1e-5,
         "model.warmup_epochs": 0,
+        "ema.tau": 2,
         "trainer.max_epochs": 1,
         "trainer.accelerator": "cpu",
         "trainer.devices": 2,
         "trainer.strategy": "ddp",
         "trainer.num_sanity_val_steps": 0,
     }
+    first, second = fitted("two", options, LATE="2")
+    folder = tmp_path / "two" / "runs" / "yolo" / "version_0"
 
-    def yolo(*args: object) -> None:
-        run = subprocess.run(
-            [YOLO, *map(str, args)],
-            cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
+    assert first["folder"] == second["folder"] == str(folder)
+    assert first["parameters"] == second["parameters"]
+    assert first["average"] == second["average"]
+    assert first["evaluation"] == second["evaluation"]
+    metrics, others = ({k: v for k, v in f["metrics"].items() if "step" not in k} for f in (first, second))
+    assert metrics == others  # the epoch's losses too, which are means over both
 
-    yolo("fit", *(f"--{key}={value}" for key, value in options.items()))
-    folder = tmp_path / "runs" / "yolo" / "version_0"
-    assert not (tmp_path / "runs" / "yolo" / "version_1").exists()
-    with (folder / "results.csv").open() as file:
-        logged = list(csv.DictReader(file))[-1]
+    assert _files(tmp_path / "two") == {f"runs/yolo/version_0/{name}" for name in _files(trained_run)}
+    assert not [path for path in _files(odd_data) if "rank" in path]
+
     protocol = ["--iou", "0.65", "--workers", "0"]  # what validation in training uses
-    yolo("validate", "-c", folder / "checkpoints" / "last.ckpt", *protocol, "-o", "one")
-    results = json.loads((tmp_path / "one" / "results.json").read_text())
-    assert results["images"] == 8
-    for name, key in {"mAP": "AP", "mAP50": "AP50", "AR@100": "AR100"}.items():
-        assert float(logged[name]) == pytest.approx(max(results["stats"][key], 0), abs=1e-5)
-    assert float(logged["AR@100"]) > 0
+    last, output = folder / "checkpoints" / "last.ckpt", tmp_path / "one"
+    assert validate([*map(str, ("-c", last, *protocol, "-o", output))]) == 0
+    alone = json.loads((output / "results.json").read_text())
+    for key in ("stats", "metrics", "per_class", "images"):
+        assert first["evaluation"][key] == alone[key], key
+    assert alone["images"] == 7
+    assert alone["stats"]["AP"] > 0
+
+
+def _files(folder: Path) -> set[str]:
+    """All files below a folder but those of single epochs; an event file's name holds the time and the process."""
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {name.split(".tfevents")[0] for name in names if "/epoch_" not in name}

@@ -73,7 +73,7 @@ def fit(folder: Path, data: Path, mode: str, **more: object) -> subprocess.Compl
         env={**os.environ, "OMP_NUM_THREADS": "1", "MODE": mode},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 

@@ -25,6 +25,7 @@ PARTS = {
     "yolo-train": "yolo/training",
     "yolo-export": "yolo/export",
     "yolo-rain": "yolo_rain",
+    "yolo-ray": "yolo_ray",
 }
 per_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda path: path.name)
 
@@ -97,7 +98,7 @@ def test_ranges_between_members_are_real(member):
 
 @per_member
 def test_no_upper_bound_that_only_the_tflite_pins_need(member):
-    allowed = {"jsonargparse", "pyturbojpeg", *PARTS}
+    allowed = {"jsonargparse", "pyturbojpeg", "ray", *PARTS}
     for requirement in _requirements(member, extras=False):
         upper = [specifier for specifier in requirement.specifier if specifier.operator in ("<", "<=", "==", "~=")]
         assert not upper or requirement.name.lower() in allowed, requirement

@@ -131,12 +131,52 @@ def test_a_checkpoint_that_is_not_there_is_refused_before_work_starts() -> None:
         make_cli(["--ckpt_path", "nowhere.ckpt", "--trainer.logger=false"])
 
 
-@pytest.mark.parametrize("option", ["--model.lerning_rate=1", "--data.batchsize=2", "--model.learning_rate=fast"])
-def test_a_wrong_key_or_type_ends_with_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        run_fit([option])
-    assert stop.value.code == 2
-    assert option.split("=")[0].removeprefix("--") in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["--model.lerning_rate=1"], "--model.lerning_rate is no option. Did you mean '--model.learning_rate'"),
+        (["--data.batchsize", "2"], "--data.batchsize is no option. Did you mean '--data.batch_size'"),
+        (["--model.learning_rate=fast"], "--model.learning_rate is fast: it has to be a number"),
+        (["--data.cache_images", "yes"], "--data.cache_images is yes: it has to be one of 'none', 'ram', 'disk'"),
+        (["--trainer.max_epochs=x"], "--trainer.max_epochs is x: it has to be a whole number or null"),
+        (["--ema.enabled", "maybe"], "--ema.enabled is maybe: it has to be true or false"),
+        (
+            ["--trainer.logger=NoSuchLogger"],
+            "--trainer.logger is NoSuchLogger: it has to be the path of a Logger class",
+        ),
+        (["--trainer.logger.init_args.foo=3"], "TensorBoardLogger: Option 'foo' is not accepted"),
+        (["--model", "nowhere.yaml"], "--model: nowhere.yaml cannot be read"),
+        (["stray"], "stray is no option"),
+    ],
+)
+def test_a_mistake_in_an_option_is_one_line(args: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError) as error:
+        run_fit(args)
+    assert text in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "usage:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("data: {cache_images: yes}", "data.cache_images is True: it has to be one of"),
+        ("data: {cache_imges: ram}", "data.cache_imges is no setting. Did you mean 'data.cache_images'"),
+        ("modell: {learning_rate: 1}", "modell.learning_rate is no setting. Did you mean 'model.learning_rate'"),
+        (
+            "trainer: {logger: [{class_path: CSVLogger, init_args: {dir: x}}]}",
+            "CSVLogger: Option 'dir' is not accepted",
+        ),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file(content: str, text: str, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(content)
+    with pytest.raises(UsageError) as error:
+        run_fit(["--config", str(config)])
+    assert text in str(error.value)
+    assert str(error.value).startswith(f"{config}: ")
+    assert "\n" not in str(error.value)
 
 
 def test_the_image_size_may_stand_under_model(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ``yolo doctor`` looks at. Each function returns findings; torch is imported only by :func:`devices`."""
+"""What ``yolo doctor`` looks at. Each function returns findings; only those about devices import torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Literal
@@ -68,10 +69,13 @@ def devices() -> list[Finding]:
         return [Finding(section, "torch", f"{type(error).__name__}: {error}", "failed", "Reinstall torch.")]
     found = [Finding(section, "cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")]
     if torch.cuda.is_available():
+        from yolo.core.selftest.known import driver
+
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             memory = f"{properties.total_memory / 2**30:.1f} GiB"
-            found.append(Finding(section, f"cuda:{index}", f"{properties.name}, {memory}"))
+            value = f"{properties.name}, {memory}, driver {driver()}"
+            found.append(Finding(section, f"cuda:{index}", value))
     elif torch.version.cuda and shutil.which("nvidia-smi"):
         hint = "torch does not see the GPU: compare the driver in 'nvidia-smi' with torch's CUDA version."
         found.append(Finding(section, "cuda", f"not usable (torch for CUDA {torch.version.cuda})", "warning", hint))
@@ -79,6 +83,32 @@ def devices() -> list[Finding]:
         found.append(Finding(section, "mps", "Apple GPU"))
     if len(found) == 1:
         found.append(Finding(section, "accelerator", "none, everything runs on the CPU"))
+    return found
+
+
+def self_tests(device: str, precisions: Sequence[str]) -> list[Finding]:
+    """What a device computes, compared with the CPU: a finding for each precision and layout, or for what differs.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    from yolo.core.device import pick_device
+    from yolo.core.selftest import remember, self_test
+
+    found = []
+    for precision in precisions:
+        for channels_last in (False, True):
+            result = self_test(pick_device(device), precision, channels_last=channels_last)
+            remember(result)
+            name = f"{result.device} {precision}{' channels_last' * channels_last}"
+            worst = result.worst()
+            if result.passed:
+                most = 100 * max(check.strain for check in worst.values())
+                value = f"{len(result.checks)} comparisons, errors up to {most:.0f} % of what is allowed"
+                found.append(Finding("Self-test", name, value))
+            for part, check in worst.items():
+                if not check.passed:
+                    found.append(Finding("Self-test", f"{name} {part}", str(check), "failed", result.advice()))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -41,7 +41,7 @@ def check_arguments(target: type, arguments: Mapping[str, Any], where: str) -> N
             text = f"{where}.{name} is no option of {target.__name__}: {known}. {did_you_mean(name, named)}"
             raise UsageError(text.rstrip(" ."))
         if name in hints and not _fits(value, hints[name]):
-            raise UsageError(f"{where}.{name} is {value!r}: {target.__name__} expects {_wanted(hints[name])}")
+            raise UsageError(f"{where}.{name} is {value!r}: {target.__name__} expects {wanted(hints[name])}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -61,16 +61,19 @@ def _all_fit(values: Sequence[Any], kind: Any, parts: tuple[Any, ...]) -> bool:
     return not parts or all(_fits(value, parts[0]) for value in values)
 
 
-def _wanted(hint: Any) -> str:
+def wanted(hint: Any) -> str:
+    """Say what an annotation allows, as in ``"one of 'ram', 'disk'"`` or ``"a whole number or null"``."""
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if kind in (Union, UnionType):
-        return " or ".join(dict.fromkeys(map(_wanted, parts)))
+        return " or ".join(dict.fromkeys(map(wanted, parts)))
     if kind is Literal:
         return f"one of {', '.join(map(repr, parts))}"
-    if kind in (list, tuple, Sequence):
-        items = ", ".join(_wanted(part) for part in parts if part is not Ellipsis)
+    if kind in (list, tuple, Sequence, Iterable):
+        items = ", ".join(wanted(part) for part in parts if part is not Ellipsis)
         return f"a list of {items}" if items else "a list"
-    return _PLAIN[kind][0] if kind in _PLAIN else getattr(kind, "__name__", str(kind))
+    if kind in _PLAIN:
+        return _PLAIN[kind][0]
+    return f"the path of a {kind.__name__} class" if inspect.isclass(kind) else str(kind)
 
 
 def _is_number(value: Any) -> bool:

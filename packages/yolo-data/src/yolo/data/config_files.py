@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader
 from yolo.core.errors import UsageError
 from yolo.core.plugins import did_you_mean, registry
 from yolo.data.config import DataConfig
+from yolo.data.option_errors import plain_message
 
 _PREFIX = "--data."
 _RETIRED = {"cache_compress": "use data.cache_format: raw (without loss, packed by LZ4) or jpeg"}
@@ -95,19 +96,19 @@ def data_settings(
         try:
             parsed = parser.parse_object({"data": section}, namespace=parsed)
         except ArgumentError as error:
-            raise UsageError(f"{name}: {_plain(error)}") from None
+            raise UsageError(f"{name}: {plain_message(parser, str(error))}") from None
     _check_keys(option_keys(options), "--")
     try:
         parsed = parser.parse_args(list(options), namespace=parsed)
     except ArgumentError as error:
-        raise UsageError(_plain(error)) from None
+        raise UsageError(plain_message(parser, str(error))) from None
     given = [*(content for _, content in sources), {"data": dict.fromkeys(option_keys(options), True)}]
     shared["image_size"] = settle_image_size(shared.get("image_size"), parsed["data"].image_size, given)
     shared = {key: value for key, value in shared.items() if parsed["data"][key] is None or key == "image_size"}
     try:
         parsed = parser.parse_object({"data": shared}, namespace=parsed)
     except ArgumentError as error:
-        raise UsageError(f"the model section or seed_everything: {_plain(error)}") from None
+        raise UsageError(f"the model section or seed_everything: {plain_message(parser, str(error))}") from None
     config: DataConfig = parser.instantiate(parsed)["data"]
     return config
 
@@ -173,10 +174,3 @@ def _shared(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _pair(size: Any) -> tuple[Any, ...]:
     return tuple(size) if isinstance(size, list | tuple) else (size, size)
-
-
-def _plain(error: ArgumentError) -> str:
-    text = " ".join(str(error).split())
-    if "encryption_key" in text:  # the message shows what stands there
-        return "data.encryption_key must be 64 hexadecimal characters, in quotes"
-    return text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -156,11 +155,8 @@ class LabelTable:
 
     def fingerprint(self) -> str:
         """sha256 of the contents, in hex. Moving the whole data set to another folder does not change it."""
-        paths = list(self.paths)
-        base = len(os.path.commonpath([os.path.dirname(path) for path in paths])) if paths else 0  # noqa: PTH120  # hot
         digest = hashlib.sha256(json.dumps([self.class_names, [str(i) for i in self.category_ids]]).encode())
-        for path in paths:
-            digest.update(os.fsencode(path[base:]) + b"\0")
+        digest.update(self.paths.below_common_folder())
         for foreign in self.foreign_ids or ():
             digest.update(foreign.encode() + b"\0")
         for item in fields(self):

@@ -45,6 +45,32 @@ class PackedStrings:
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))
 
+    def below_common_folder(self) -> bytes:
+        """Return every path from the deepest folder that all are in, each with a zero byte behind it.
+
+        Paths begin with the separator, ``/images/a.jpg``, unless that folder is the root. It is the work of arrays,
+        so a million paths take a fraction of a second.
+        """
+        counts = np.diff(self.offsets)
+        if not len(counts) or not counts.min():
+            return b"".join(os.fsencode(text) + b"\0" for text in self)
+        folder = self._common_folder()
+        keep = np.ones(len(self.data), bool)
+        for position in range(folder):
+            keep[self.offsets[:-1] + position] = False
+        ends = np.cumsum(counts - folder)
+        return np.insert(self.data[keep], ends, 0).tobytes()
+
+    def _common_folder(self) -> int:
+        """Length in bytes of the deepest folder that all paths are in."""
+        first = self.data[: self.offsets[1]]
+        starts, shortest = self.offsets[:-1], int(np.diff(self.offsets).min())
+        common = 0
+        while common < shortest and (self.data[starts + common] == first[common]).all():
+            common += 1
+        separators = np.flatnonzero(first[:common] == ord(os.sep))
+        return max(int(separators[-1]), int(separators[-1] == 0)) if len(separators) else 0
+
     def select(self, index: NDArray[np.intp]) -> PackedStrings:
         """Return the strings at these positions."""
         return PackedStrings.pack(self[int(i)] for i in index)

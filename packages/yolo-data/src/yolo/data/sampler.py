@@ -34,7 +34,9 @@ class BatchSampler(Sampler[list[SampleKey]]):
 
     For training the order is shuffled anew each epoch and the shards are padded to the same length, so that every
     process takes the same number of steps. For evaluation the order is the data set's own and no image comes twice:
-    shards may differ in length by one image.
+    shards may differ in length by one image. Only where there are fewer images than processes, those left over look at
+    an image that another one has, too: Lightning skips an empty loader, and the others would wait for that process
+    until they are stopped. What is found is kept by image, so that it still counts once.
 
     Lightning finds :meth:`set_epoch` through ``batch_sampler.sampler``, which is this object itself.
 
@@ -100,7 +102,7 @@ class BatchSampler(Sampler[list[SampleKey]]):
         """Number of samples of this process in an epoch."""
         if self.training:
             return -(-self.count // self.world_size)
-        return len(range(self.rank, self.count, self.world_size))
+        return len(self.order())
 
     def __len__(self) -> int:
         """Batches of a whole epoch, those left out at its start included."""
@@ -117,7 +119,8 @@ class BatchSampler(Sampler[list[SampleKey]]):
     def order(self) -> NDArray[np.int64]:
         """Data set indices of this process in the present epoch, in order."""
         if not self.training:
-            return np.arange(self.rank, self.count, self.world_size, dtype=np.int64)
+            start = self.rank % self.count if self.count else 0
+            return np.arange(start, self.count, self.world_size, dtype=np.int64)
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, self.epoch, 0, _ORDER])))
         padded = np.resize(rng.permutation(self.count), self.share * self.world_size)
         return np.asarray(padded[self.rank :: self.world_size], np.int64)

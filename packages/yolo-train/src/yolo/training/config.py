@@ -114,6 +114,32 @@ class FreezeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpeedConfig:
+    """How the network is computed; see ``docs/how-to/train.md``. None of it changes what is learned, or files.
+
+    Args:
+        channels_last: let images and convolutions lie channels last in memory; null does so where it is faster.
+        compile: run the network through ``torch.compile`` in training: true, or one of its modes. The first steps take
+            minutes then; where there is no compiler, a warning says so.
+    """
+
+    channels_last: bool | None = None
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxiliaryConfig:
+    """The auxiliary branch, of which aux_loss_weight is the share in the loss.
+
+    Args:
+        aux_anneal_epochs: epochs over which the share falls from aux_loss_weight to 0, after which the branch is not
+            computed any more; 0 keeps it to the end.
+    """
+
+    aux_anneal_epochs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class NMSConfig:
     """Non-maximum suppression in validation and prediction.
 
@@ -131,16 +157,20 @@ class NMSConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(NetworkConfig, OptimizerConfig, ScheduleConfig, FreezeConfig, LossConfig, NMSConfig):
+class ModelConfig(
+    NetworkConfig, OptimizerConfig, ScheduleConfig, FreezeConfig, LossConfig, AuxiliaryConfig, SpeedConfig, NMSConfig
+):
     """Everything below ``model:`` in a configuration file."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        positive = ("learning_rate", "nms_max_detections", "matcher_topk", "step_size", "step_gamma")
+        self.check_loss("model.")
+        positive = ("learning_rate", "nms_max_detections", "step_size", "step_gamma")
         for key in (*positive, "one_cycle_div_factor", "one_cycle_final_div_factor"):
             if not 0 < getattr(self, key) < math.inf:
                 raise UsageError(f"model.{key} is {getattr(self, key)}; it has to be above 0")
-        for key in ("weight_decay", "warmup_epochs", "warmup_bias_lr", "lr_min_factor", "freeze_until_epoch"):
+        not_negative = ("weight_decay", "warmup_epochs", "warmup_bias_lr", "lr_min_factor")
+        for key in (*not_negative, "freeze_until_epoch", "aux_anneal_epochs"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise UsageError(f"model.{key} is {getattr(self, key)}; it cannot be negative")
         for key in ("momentum", "warmup_momentum"):

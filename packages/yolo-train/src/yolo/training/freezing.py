@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -39,6 +39,10 @@ class Freezing:
 
     def __bool__(self) -> bool:
         return bool(self.parameters)
+
+    def without(self, parameters: Collection[str]) -> Freezing:
+        """The same, but for some parameters, of which somebody else disposes."""
+        return replace(self, parameters=self.parameters.difference(parameters))
 
     def holds_in(self, epoch: int) -> bool:
         """Whether the parameters are frozen in an epoch, counted from 0."""

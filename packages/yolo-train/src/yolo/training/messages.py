@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from typing import TextIO
@@ -12,19 +13,29 @@ _IGNORED = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     r".*The number of training batches .* is smaller than the logging interval.*",
     r".*Checkpoint directory .* exists and is not empty.*",
+    r"Experiment logs directory .* exists and is not empty.*",  # there is nothing of its own in it yet
+    r".*It is recommended to use `self\.log\('val/.*sync_dist=True.*",  # every process has the numbers of all
     r".*Starting from v1\.9\.0, `tensorboardX` has been removed.*",
 )
-_ADVERTISEMENTS = ("litlogger", "litmodels", "💡")
+_ADVERTISEMENTS = ("litlogger", "litmodels", "💡", "gpu available: ", "tpu available: ")  # our summary names the device
+
+
+def rank_on_machine() -> int:
+    """Return the number of this process among those that were started on this machine, from the environment."""
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
 
 
 def set_up_messages() -> None:
-    """Show the notes of ``yolo.*`` on stderr, and filter known noise of Lightning; everything else stays."""
+    """Show the notes of ``yolo.*`` on stderr, and filter known noise of Lightning; everything else stays.
+
+    Of several processes on a machine the first alone shows notes; warnings come from all.
+    """
     notes = logging.getLogger("yolo")
     if not notes.handlers:
         handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(message)s"))
         notes.addHandler(handler)
-        notes.setLevel(logging.INFO)
+        notes.setLevel(logging.WARNING if rank_on_machine() else logging.INFO)
     for pattern in _IGNORED:
         warnings.filterwarnings("ignore", message=pattern)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)

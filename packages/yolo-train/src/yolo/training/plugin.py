@@ -9,7 +9,7 @@ from yolo.core.plugins import CommandSpec, ConfigSpec, LRSchedulerSpec, hookimpl
 
 @hookimpl
 def yolo_commands() -> Iterator[CommandSpec]:
-    """Add ``fit``, ``validate``, ``test``, ``lr-plot`` and ``replay``."""
+    """Add ``fit``, ``validate``, ``test``, ``lr-plot``, ``tune`` and ``replay``."""
     yield CommandSpec("fit", target="yolo.training.commands.fit:fit", summary="Train a detector.", passthrough=True)
     yield CommandSpec(
         "validate",
@@ -28,6 +28,11 @@ def yolo_commands() -> Iterator[CommandSpec]:
         target="yolo.training.commands.lr_plot:lr_plot",
         summary="Draw rate and momentum that a configuration gives.",
         passthrough=True,
+    )
+    yield CommandSpec(
+        "tune",
+        target="yolo.training.commands.tune:tune",
+        summary="Measure, and suggest batch size and loader settings.",
     )
     yield CommandSpec(
         "replay",

@@ -139,6 +139,7 @@ class Replay:
             network = self.model.build(name="the replay file").to(device).train()
         for name, module in network.named_modules():
             module.training = module.training and name not in facts.held_norms
+        network.train_auxiliary = self.loss.aux_loss_weight > 0
         dtype = _MIXED.get(facts.precision if precision is None else precision)
 
         def context() -> AbstractContextManager[Any]:

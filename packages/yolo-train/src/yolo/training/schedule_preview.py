@@ -21,16 +21,8 @@ from yolo.training.schedulers.plot import check_suffix, draw_course, key_steps
 from yolo.training.trainer_cli import YOLOCLI, answer_old_options, make_cli
 
 
-class PreviewCLI(YOLOCLI):
+class SettingsCLI(YOLOCLI):
     """Parse the options of a training, and build module and data alone."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what the command itself is told."""
-        super().add_arguments_to_parser(parser)
-        parser.add_argument("-o", "--output", type=str, default="lr.png", help="Picture to write.")
-        parser.add_argument(
-            "--steps-per-epoch", type=int | None, default=None, help="Optimiser steps an epoch; no data is read then."
-        )
 
     def _set_seed(self) -> None:
         """Draw no number at random, and so say nothing of a seed."""
@@ -43,6 +35,18 @@ class PreviewCLI(YOLOCLI):
         settings.trainer.plugins = None
         made = self.parser.instantiate(settings)
         self.model, self.datamodule = made.model, made.data
+
+
+class PreviewCLI(SettingsCLI):
+    """Parse the options of a training, and those of the command."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what the command itself is told."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("-o", "--output", type=str, default="lr.png", help="Picture to write.")
+        parser.add_argument(
+            "--steps-per-epoch", type=int | None, default=None, help="Optimiser steps an epoch; no data is read then."
+        )
 
 
 def run_preview(args: Sequence[str]) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonargparse import Namespace, dict_to_namespace
 from lightning.fabric.plugins import CheckpointIO
@@ -15,13 +15,25 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from yolo.core.errors import UsageError
 from yolo.core.weights.bundle import read_checkpoint
 from yolo.data.config_files import check_retired, option_keys, read_config, settle_image_size
-from yolo.data.encryption.keys import mask_keys, without_keys
+from yolo.data.encryption.keys import without_keys
+from yolo.data.option_errors import refused_class, tell_plainly
 from yolo.training.atomic_io import AtomicCheckpointIO
-from yolo.training.callback_list import NAMED_CALLBACKS, merge_callbacks, settle_listed
+from yolo.training.callback_list import NAMED_CALLBACKS, answer_place_in_list, merge_callbacks, settle_listed
+from yolo.training.callbacks.interrupt import Stopped, interruptible
 from yolo.training.configs import expand_config_names
 from yolo.training.datamodule import YOLODataModule
+from yolo.training.logger_config import (
+    agree_on_versions,
+    continue_loggers,
+    default_logger,
+    keep_metrics,
+    logger_entries,
+)
 from yolo.training.memory import memory_hints
 from yolo.training.module import YOLOModule
+from yolo.training.processes import ending_together, one_voice
+from yolo.training.run_lock import RunLock
+from yolo.training.runs import go_on_in_folder, no_empty_folder
 from yolo.training.saved_config import ConfigCallback
 
 
@@ -32,12 +44,12 @@ class YOLOCLI(LightningCLI):
         """Add the callbacks of every run, and the checkpoint to resume from."""
         for name, kind in NAMED_CALLBACKS.items():
             parser.add_lightning_class_args(kind, name)
-        parser.error = _without_keys(parser.error)  # type: ignore[method-assign]  # its messages show what was given
         parser.dump = _without_settings(parser.dump)  # which --print_config shows
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of a run to resume.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; Lightning's own method warns that ``sys.argv`` holds other arguments, which is how we are called."""
+        tell_plainly(parser, list(args))
         self.config = parser.parse_args(list(args))
         settle_listed(self.config, list(args))
         self._given = list(args)
@@ -51,12 +63,13 @@ class YOLOCLI(LightningCLI):
                 raise UsageError(f"--ckpt_path {path}: there is no such file")
             read_checkpoint(path)  # says clearly what is wrong with a file that is no checkpoint of ours
         if self.config.trainer.logger is True:
-            self.config.trainer.logger = dict_to_namespace(_default_logger())
+            self.config.trainer.logger = dict_to_namespace(default_logger())
+        _settle_root(self.config)
         # What is recorded can start a new run: it names no folder of this one.
         self.recorded = self.config.clone()
         self.recorded.ckpt_path = None
         if path is not None:
-            _continue_folder(self.config, Path(path))
+            continue_loggers(self.config, Path(path))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         merged = merge_callbacks(
@@ -65,16 +78,14 @@ class YOLOCLI(LightningCLI):
             checkpoints=config.get("enable_checkpointing") is not False,
             progress=config.get("enable_progress_bar") is not False,
         )
-        config["callbacks"] = [*merged, ConfigCallback(self.parser, self.recorded)]
+        saved = ConfigCallback(self.parser, self.recorded)
+        config["callbacks"] = [*merged, saved, RunLock(saved.text, ["yolo", "fit", *self._given])]
         config["plugins"] = _with_atomic_checkpoints(config.get("plugins"))
-        return self.trainer_class(**config)
-
-
-def _without_keys(error: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
-    def masked(message: str, *args: Any, **kwargs: Any) -> NoReturn:
-        error(mask_keys(message), *args, **kwargs)
-
-    return masked
+        trainer = self.trainer_class(**config)
+        agree_on_versions(trainer.loggers)
+        if self.config.ckpt_path is not None:
+            go_on_in_folder(trainer, Path(self.config.ckpt_path))
+        return trainer
 
 
 def _without_settings(dump: Callable[..., str]) -> Callable[..., str]:
@@ -92,7 +103,10 @@ def make_cli(
     kind: Callable[..., YOLOCLI] = YOLOCLI,
     *,
     command: str = "fit",
-    description: str = "Train a detector.",
+    description: str = (
+        "Train a detector. 'yolo fit --dry-run' checks everything and trains nothing; "
+        "'yolo fit --find-lr' looks for a learning rate first (--find-lr --help)."
+    ),
 ) -> YOLOCLI:
     """Build trainer, module and data from options, without training.
 
@@ -105,7 +119,8 @@ def make_cli(
     Raises:
         UsageError: an option or a configuration key is wrong.
     """
-    return kind(
+    made = partial(
+        kind,
         YOLOModule,
         YOLODataModule,
         run=False,
@@ -115,29 +130,49 @@ def make_cli(
         auto_configure_optimizers=False,
         seed_everything_default=0,
         trainer_defaults={
-            "logger": _default_logger(),
+            "logger": default_logger(),
             "max_epochs": 500,
             "use_distributed_sampler": False,  # our samplers shard by themselves
             "enable_model_summary": False,  # our own says what counts, in one line
         },
         parser_kwargs={"prog": f"yolo {command}", "description": description},
     )
+    try:
+        return made()
+    except ValueError as error:  # a class that the configuration names refused to be made
+        refused = refused_class(str(error))
+        if refused is None:
+            raise
+        raise UsageError(refused) from error
 
 
-def run_fit(args: Sequence[str]) -> int:
+def run_fit(args: Sequence[str], kind: Callable[..., YOLOCLI] = YOLOCLI) -> int:
     """Train as the options say, and return the exit code.
 
     Args:
         args: everything behind ``yolo fit``.
+        kind: what parses and builds; a subclass builds the trainer for a launcher that is not Lightning's.
 
     Raises:
         UsageError: an option or a configuration key is wrong.
     """
-    answer_old_options(args)
-    cli = make_cli(args)
+    with one_voice():
+        answer_old_options(args)
+        cli = make_cli(args, kind)
     cli.model.resume_from = cli.config.ckpt_path
-    with memory_hints(cli.trainer, cli.datamodule):
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    if cli.config.ckpt_path is not None:
+        keep_metrics(cli.trainer.loggers)
+    fit = partial(cli.trainer.fit, cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
+    try:
+        with (
+            interruptible(cli.trainer),
+            no_empty_folder(cli.trainer),
+            ending_together(cli.trainer),
+            memory_hints(cli.trainer, cli.datamodule),
+        ):
+            fit(weights_only=True)
+    except Stopped as stopped:
+        return stopped.code
     return 0
 
 
@@ -146,11 +181,11 @@ def _with_atomic_checkpoints(plugins: Any) -> list[Any]:
     return listed if any(isinstance(plugin, CheckpointIO) for plugin in listed) else [*listed, AtomicCheckpointIO()]
 
 
-def _default_logger() -> dict[str, Any]:
-    return {
-        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-        "init_args": {"save_dir": "runs", "name": "yolo"},
-    }
+def _settle_root(config: Namespace) -> None:
+    """Let ``trainer.default_root_dir`` hold the folder ``runs``, when that is where the logger writes."""
+    for logger in logger_entries(config) if config.trainer.default_root_dir else []:
+        if logger.init_args.get("save_dir") == "runs":
+            logger.init_args.save_dir = str(Path(config.trainer.default_root_dir) / "runs")
 
 
 def _share_settings(config: Namespace, args: Sequence[str]) -> None:
@@ -178,7 +213,8 @@ def _sources(args: Sequence[str]) -> list[dict[str, Any]]:
 
 def answer_old_options(args: Sequence[str]) -> None:
     """Raise UsageError for an option that was given up, saying what serves instead."""
-    _answer_list_overrides(args)
+    args = expand_config_names(args)
+    answer_place_in_list(args)
     _answer_retired_keys(args)
 
 
@@ -188,22 +224,3 @@ def _answer_retired_keys(args: Sequence[str]) -> None:
             name = arg.removeprefix("--config=")
             check_retired(read_config(name).get("data") or {}, f"{name}: ")
     check_retired(option_keys(args), "--")
-
-
-def _answer_list_overrides(args: Sequence[str]) -> None:
-    for arg in args:
-        if re.match(r"--trainer\.callbacks\.\d+", arg):
-            names = ", ".join(f"--{name}.<option>" for name in NAMED_CALLBACKS)
-            raise UsageError(f"{arg.split('=')[0]}: callbacks are set by name, not by their place in a list: {names}")
-
-
-def _continue_folder(config: Namespace, checkpoint: Path) -> None:
-    """Let a resumed run go on in its own folder: ``<save_dir>/<name>/version_<n>/checkpoints/x.ckpt``."""
-    match = re.fullmatch(r"version_(\d+)", checkpoint.absolute().parent.parent.name)
-    logger = config.trainer.logger
-    if not match or not isinstance(logger, Namespace) or logger.init_args.get("version") is not None:
-        return
-    home = checkpoint.absolute().parents[3] / str(logger.init_args.get("name"))
-    if home == checkpoint.absolute().parents[2]:
-        logger.init_args.save_dir = str(checkpoint.absolute().parents[3])
-        logger.init_args.version = int(match[1])

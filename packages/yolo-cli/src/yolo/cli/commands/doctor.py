@@ -8,20 +8,34 @@ import click
 
 from yolo.core.plugins import get_manager
 
-from ..diagnosis import Finding, devices, limits, plugin_states, versions
+from ..diagnosis import Finding, devices, limits, plugin_states, self_tests, versions
 from ..output import note, print_json, print_table
+
+_PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
 @click.command("doctor")
+@click.option("--self-test", "test", is_flag=True, help="Compute on a device and compare with the CPU.")
+@click.option("--device", help="Device of the self-test: auto, cpu, cuda, cuda:1 or mps.  [default: auto]")
+@click.option(
+    "--precision", type=click.Choice(_PRECISIONS), multiple=True, help="Precision of the self-test.  [default: all]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.pass_context
-def doctor(ctx: click.Context, *, as_json: bool) -> None:
+def doctor(ctx: click.Context, *, test: bool, device: str | None, precision: tuple[str, ...], as_json: bool) -> None:
     """Check versions, devices, plugins and limits of the system.
+
+    With --self-test, forward pass, loss, NMS and backward pass of a small network are computed on a device and compared
+    with the CPU in float32.
 
     Ends with 1 when something cannot work; a warning alone ends with 0. Add the output to a report of a problem.
     """
+    if (device or precision) and not test:
+        raise click.UsageError("--device and --precision belong to --self-test.")
     plugins = get_manager().plugins
     findings = [*versions(plugins), *devices(), *plugin_states(plugins), *limits()]
+    if test:
+        findings += self_tests(device or "auto", precision or _PRECISIONS)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -16,7 +16,7 @@ class LossConfig:
         box_loss_weight: gain of the CIoU loss.
         cls_loss_weight: gain of the class loss.
         dfl_loss_weight: gain of the distribution focal loss.
-        aux_loss_weight: share of the auxiliary branch in every term.
+        aux_loss_weight: share of the auxiliary branch in every term; a training with 0 does not evaluate the branch.
         matcher_topk: anchors per target.
         matcher_alpha: exponent of the class probability in the matching metric.
         matcher_beta: exponent of the overlap in the matching metric.
@@ -42,10 +42,22 @@ class LossConfig:
         Raises:
             UsageError: a value makes no sense; the message names the key.
         """
+        self.check_loss()
+
+    def check_loss(self, section: str = "") -> None:
+        """Check ranges of the settings of the loss, also where they are a part of other settings.
+
+        Args:
+            section: what stands in front of the keys, such as ``model.``.
+
+        Raises:
+            UsageError: a value makes no sense; the message names the key.
+        """
         if self.cls_loss_type not in ("bce", "vfl"):
-            raise UsageError(f"cls_loss_type: {self.cls_loss_type!r} is not one of bce, vfl")
+            raise UsageError(f"{section}cls_loss_type: {self.cls_loss_type!r} is not one of bce, vfl")
         if self.matcher_topk < 1:
-            raise UsageError(f"matcher_topk: must be at least 1, not {self.matcher_topk}")
-        for key, value in vars(self).items():
+            raise UsageError(f"{section}matcher_topk: must be at least 1, not {self.matcher_topk}")
+        for key in LossConfig.__dataclass_fields__:
+            value = getattr(self, key)
             if isinstance(value, int | float) and not 0 <= value < float("inf"):
-                raise UsageError(f"{key}: must be a finite number that is not negative, not {value}")
+                raise UsageError(f"{section}{key}: must be a finite number that is not negative, not {value}")

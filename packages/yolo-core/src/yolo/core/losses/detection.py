@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,6 +49,10 @@ class DetectionLoss:
     def __init__(self, config: LossConfig | None = None) -> None:
         self.config = config = config or LossConfig()
         self.assigner = TaskAlignedAssigner(config.matcher_topk, config.matcher_alpha, config.matcher_beta)
+        #: Makes the divisor of all terms from the total of the soft scores; processes that share a batch exchange it.
+        self.divisor: Callable[[Tensor], Tensor] = _at_least_one
+        #: Share of the auxiliary branch in every term; may be changed between calls.
+        self.aux_weight = config.aux_loss_weight
         self.class_loss: ClassLoss = BinaryCrossEntropy()
         if config.cls_loss_type == "vfl":
             self.class_loss = Varifocal(config.cls_vfl_alpha, config.cls_vfl_gamma)
@@ -70,7 +75,7 @@ class DetectionLoss:
         """
         config = self.config
         gains = (config.box_loss_weight, config.cls_loss_weight, config.dfl_loss_weight)
-        shares = [(output.main, 1.0)] + ([(output.aux, config.aux_loss_weight)] if output.aux is not None else [])
+        shares = [(output.main, 1.0)] + ([(output.aux, self.aux_weight)] if output.aux is not None else [])
         with torch.autocast(boxes.device.type, enabled=False):
             branches = [
                 torch.stack(self.branch_terms(branch, boxes, labels, image_index)) * share for branch, share in shares
@@ -87,7 +92,7 @@ class DetectionLoss:
         The distance term of a branch with anchor boxes is a constant 0.
         """
         found = self.assign(branch, boxes, labels, image_index)
-        normaliser = found.score.sum().clamp(min=1)
+        normaliser = self.divisor(found.score.sum())
         levels = _by_level(branch, found)
         positions, scores, rows = [], [], []
         for cls, dist, (here, cell) in zip(branch.cls, branch.dist, levels, strict=True):
@@ -127,6 +132,10 @@ class DetectionLoss:
         parts = zip(*(torch.split(scale, step) for scale in branch.dist), strict=True)
         predicted = torch.cat([decode_boxes(replace(branch, dist=part)) for part in parts])
         return self.assigner(branch.cls, predicted, branch.strides, boxes, labels, image_index)
+
+
+def _at_least_one(total: Tensor) -> Tensor:
+    return total.clamp(min=1)
 
 
 def _by_level(branch: BranchOutput, found: Assignment) -> list[tuple[Tensor, Tensor]]:

@@ -26,6 +26,7 @@ class Network(nn.Module):
         spec: the model as data.
         num_classes: classes.
         strides: pixels per cell of each scale, fine to coarse.
+        train_auxiliary: whether the auxiliary branch is evaluated in training mode; may be changed at any time.
     """
 
     def __init__(self, plan: Plan, layers: Sequence[nn.Module]) -> None:
@@ -34,6 +35,7 @@ class Network(nn.Module):
         self.spec = plan.spec
         self.num_classes = plan.num_classes
         self.strides = plan.strides
+        self.train_auxiliary = True
         for index, layer in enumerate(layers):
             self.add_module(str(index), layer)
         self._inference = _schedule(plan, plan.main)
@@ -57,8 +59,8 @@ class Network(nn.Module):
 
         Args:
             images: ``[B, 3, H, W]``, RGB from 0 to 1; H and W are multiples of the coarsest stride.
-            aux: whether to evaluate the auxiliary branch; by default in training mode only. Layers that the asked heads
-                do not need are not evaluated.
+            aux: whether to evaluate the auxiliary branch; by default in training mode only, and there only as long as
+                :attr:`train_auxiliary` is true. Layers that the asked heads do not need are not evaluated.
 
         Returns:
             The main head's output, and the auxiliary head's if asked for (``None`` where the network has none).
@@ -68,7 +70,7 @@ class Network(nn.Module):
         """
         if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # torch.jit is untyped
             self.plan.check_size((images.shape[-1], images.shape[-2]))
-        with_aux = self.training if aux is None else aux
+        with_aux = self.training and self.train_auxiliary if aux is None else aux
         maps: dict[int, Any] = {INPUT: images}
         for index, done in self._training if with_aux else self._inference:
             layer = self.plan.layers[index]

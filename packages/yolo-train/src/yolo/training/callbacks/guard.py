@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -170,6 +171,8 @@ class NonFiniteGuard(Callback):
     def _save(self, trainer: Trainer, module: YOLOModule, batch: Batch, facts: Circumstances) -> str:
         if module.data.images.confidential:
             return "The batch is not written: the images are encrypted, and it would be in clear."
+        if getattr(trainer, "fast_dev_run", False):
+            return "The batch is not written: a fast_dev_run writes nothing."
         if self._files >= self.most_files:
             return f"The batch is not written: there are {self._files} already (guard.most_files)."
         self._files += 1
@@ -183,6 +186,8 @@ class NonFiniteGuard(Callback):
             extra={"weights": "raw"},
         )
         settings = LossConfig(**{key: getattr(module.config, key) for key in LossConfig.__dataclass_fields__})
+        share = getattr(module.compute_loss, "aux_weight", 0.0) if module.model.train_auxiliary else 0.0
+        settings = replace(settings, aux_loss_weight=share)  # as it was in this step: it may be annealed
         try:
             Replay(batch, bundle, settings, facts).save(path)
         except OSError as error:

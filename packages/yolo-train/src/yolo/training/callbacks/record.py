@@ -11,8 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from yolo.core.files import write_atomically
 from yolo.training.curves import draw_curves
 from yolo.training.module import YOLOModule
-from yolo.training.runs import run_folder
+from yolo.training.runs import run_folder, writes_files
 from yolo.training.showcase import draw_showcase
+from yolo.training.wording import short_path
 
 COLUMNS = ("epoch", "lr", "loss", "box", "cls", "dfl", "mAP", "mAP50", "mAP75", "AR@100", "precision", "recall", "f1")
 
@@ -39,14 +40,14 @@ class RunRecord(Callback):
         row |= {name: values[f"train/{name}_epoch"] for name in COLUMNS if f"train/{name}_epoch" in values}
         row |= {name.removeprefix("val/"): value for name, value in pl_module.metrics_of_epoch().items()}
         self.rows.append(row)
-        if self.enabled and trainer.is_global_zero:
+        if self.enabled and writes_files(trainer):
             folder = run_folder(trainer)
             write_atomically(folder / "results.csv", _csv(self.rows).encode())
             draw_curves(self.rows, folder / "curves.png")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw predictions beside the truth, and say what was written and what to do next."""
-        if not (self.enabled and trainer.is_global_zero and isinstance(pl_module, YOLOModule)):
+        if not (self.enabled and writes_files(trainer) and isinstance(pl_module, YOLOModule)):
             return
         if trainer.interrupted or not self.rows:
             return
@@ -84,21 +85,16 @@ def _say_what_was_written(folder: Path, best: Path) -> None:
     texts = {
         "checkpoints/last.ckpt": "weights and state of the last epoch; resume with --ckpt_path",
         "predictions.jpg": "predictions beside the truth",
+        "train_batch.jpg": "what the network was shown first",
         "curves.png": "losses and metrics by epoch",
         "results.csv": "the same as a table",
         "config.yaml": "the resolved configuration",
     }
-    print(f"\nThe run is in {_short(folder)}:")
+    print(f"\nThe run is in {short_path(folder)}:")
     if best.is_file():
-        print(f"  {_short(best, folder)!s:<24}weights of the epoch with the highest mAP")
+        print(f"  {short_path(best, folder)!s:<24}weights of the epoch with the highest mAP")
     for name, text in texts.items():
         if (folder / name).exists():
             print(f"  {name:<24}{text}")
     if best.is_file():
-        print(f"\nTry it on your own pictures:\n  yolo predict --checkpoint {_short(best)} --source path/to/images")
-
-
-def _short(path: Path, start: Path | None = None) -> Path:
-    """Name a path as seen from a folder (the working folder by default), when it lies in it."""
-    start = start or Path.cwd()
-    return path.relative_to(start) if path.is_relative_to(start) else path
+        print(f"\nTry it on your own pictures:\n  yolo predict --checkpoint {short_path(best)} --source path/to/images")

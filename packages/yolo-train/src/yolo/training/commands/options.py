@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 
 from yolo.data.config import DataConfig
 from yolo.data.config_files import data_settings, option_keys, read_config
+from yolo.data.option_errors import tell_plainly
 
 _OF_A_TRAINING = {"data_fraction"}  # what was trained on a part is measured on the whole, unless asked otherwise
 
@@ -38,6 +39,7 @@ def build_parser(command: str) -> ArgumentParser:
     add("--no-json", action="store_true", help="Write no JSON.")
     add("--workers", type=int | None, help="Processes that load images (default: 4).")
     parser.add_class_arguments(DataConfig, "data")
+    tell_plainly(parser)
     return parser
 
 

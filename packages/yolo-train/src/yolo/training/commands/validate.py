@@ -33,6 +33,7 @@ def _measure(command: str, args: Sequence[str]) -> int:
     from yolo.data.loader import build_loader
     from yolo.training.commands.options import build_parser, data_options, given_data_keys, resolve_data
     from yolo.training.evaluate import evaluate_network
+    from yolo.training.limits import settle_loading
     from yolo.training.messages import set_up_messages
     from yolo.training.metrics.tables import print_classes, stats_lines
 
@@ -55,6 +56,7 @@ def _measure(command: str, args: Sequence[str]) -> int:
     )
     split = "test" if command == "test" else "val"
     table = load_labels(config, split)
+    config = settle_loading(config, [-(-len(table) // config.batch_size)])
     if len(table.class_names) != len(bundle.class_names):
         raise UsageError(
             f"{options.checkpoint} knows {len(bundle.class_names)} classes, but the data has {len(table.class_names)}"

@@ -22,11 +22,17 @@ def optimizer_steps(images: int, *, batch_size: int, processes: int, limit: floa
         limit: ``trainer.limit_train_batches``: an int counts batches, a float is a share of them, None is all.
         accumulate: batches that make one step; what is left at the end of the epoch makes one, too.
     """
+    batches = epoch_batches(images, batch_size=batch_size, processes=processes, limit=limit)
+    return max(-(-batches // accumulate), 1)
+
+
+def epoch_batches(images: int, *, batch_size: int, processes: int, limit: float | None) -> int:
+    """Count the batches of an epoch in one process; the arguments are those of :func:`optimizer_steps`."""
     share = -(-images // processes)
     batches = -(-share // batch_size)
     if limit is not None:
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    return max(-(-batches // accumulate), 1)
+    return batches
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Training on a Ray cluster, found through the entry point group `yolo.plugins`."""

@@ -168,8 +168,10 @@ def _train(options: RayOptions, args: list[str]) -> Any:
         return trainer.fit()
     except ray_errors() as error:
         raise _told(error) from error
-    except SystemExit as error:  # how Ray's own handler of an interrupt ends, once the workers are stopped
-        raise KeyboardInterrupt from error
+    except SystemExit as error:
+        if error.code:
+            raise
+        raise KeyboardInterrupt from error  # how Ray's own handler of an interrupt ends, once the workers are stopped
     finally:
         signal.signal(signal.SIGINT, handler)
 

@@ -28,7 +28,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_labels_are_read_once(synthetic_data: Path, read: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    module = YOLODataModule(root=str(synthetic_data))
+    module = YOLODataModule(root=str(synthetic_data), num_workers=0)
     module.setup("fit")
     module.setup("fit")
     assert module.class_names
@@ -38,7 +38,10 @@ def test_labels_are_read_once(synthetic_data: Path, read: list[str], caplog: pyt
 
 def test_measuring_on_training_images_is_told(synthetic_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = str(synthetic_data)
-    YOLODataModule(root=root, val_images="images/train", val_ann="annotations/instances_train.json").setup("fit")
+    data = YOLODataModule(
+        root=root, val_images="images/train", val_ann="annotations/instances_train.json", num_workers=0
+    )
+    data.setup("fit")
     assert len(caplog.records) == 1
     assert "in train and in val: val measures on what was trained on (15 more like this)" in caplog.text
 

@@ -53,6 +53,7 @@ class YOLOModule(LightningModule):
         self.auxiliary = Auxiliary()
         self._frozen = False
         self._compiled: CompiledNetwork | None = None
+        self.started_from: str | None = None
         self.resume_from: str | None = None  # Lightning tells setup() nothing of the checkpoint given to fit()
         self.operating_confidence = self.config.nms_conf_threshold
         self.evaluation: Evaluation | None = None
@@ -106,8 +107,9 @@ class YOLOModule(LightningModule):
             spec = resumed_spec(self.resume_from, spec, class_names=data.class_names)
             self.model = build_model(spec, len(data.class_names), image_size=data.image_size)
         elif self.config.weight_path:
+            self.started_from = weight_file(self.config.weight_path, self.config.model_config)
             self.model = start_from(
-                weight_file(self.config.weight_path, self.config.model_config),
+                self.started_from,
                 spec,
                 num_classes=len(data.class_names),
                 image_size=data.image_size,

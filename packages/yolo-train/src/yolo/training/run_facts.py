@@ -17,12 +17,10 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
-from yolo.core.errors import YoloError
 from yolo.core.plugins import get_manager
 from yolo.data.encryption.keys import mask_keys
 from yolo.training.checkpoint import dataset_facts, versions
 from yolo.training.module import YOLOModule
-from yolo.training.pretrained import weight_file
 
 HIDDEN = "<hidden>"
 _SECRET = r"(?:key|token|secret|password|passwd|credentials?)"
@@ -88,10 +86,9 @@ def data_facts(module: YOLOModule) -> dict[str, dict[str, Any]]:
 def weight_facts(module: YOLOModule) -> dict[str, Any]:
     """Return the hash of the network as it is, and of the file that it started from."""
     file = None
-    given = module.config.weight_path
-    if given and not module.resume_from:
-        with contextlib.suppress(YoloError, OSError):
-            file = file_facts(weight_file(given, module.config.model_config))
+    if module.started_from:
+        with contextlib.suppress(OSError):
+            file = file_facts(module.started_from)
     return {"sha256": hash_of_network(module.model), "file": file}
 
 

@@ -37,7 +37,7 @@ def memory_hints(trainer: Trainer, datamodule: YOLODataModule) -> Iterator[None]
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # allocators raise several kinds; what is not theirs goes on as it was
         where = _place(error)
         if where is None:
             raise

@@ -113,7 +113,7 @@ def _call(answers: Connection, function: Callable[[Any], Any], argument: Any) ->
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked is interrupted as well, and ends this process
     try:
         outcome = Outcome("done", function(argument))
-    except Exception as error:
+    except Exception as error:  # whatever it is, the process that asked has to be told
         text = " ".join(str(error).split()) or type(error).__name__
         expected = isinstance(error, YoloError)
         outcome = Outcome("error", text=text if expected else f"{type(error).__name__}: {text}", expected=expected)

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from yolo.training.metrics.analysis import Analysis
 from yolo.training.metrics.coco import evaluate_coco
-from yolo.training.metrics.operating import Counts, count_matches
+from yolo.training.metrics.flat import Detections, Truth
+from yolo.training.metrics.operating import Counts
 
 
 @pytest.mark.parametrize("case", ["synthetic", "tinycoco"])
@@ -81,9 +83,14 @@ def boxes(*rows: list[float]) -> np.ndarray:
 
 
 def count(truth, found, classes=2) -> Counts:
-    counts = Counts(*(np.zeros(classes, np.int64) for _ in range(3)))
-    count_matches(truth, found, counts)
-    return counts
+    truth_boxes, labels, crowd = truth
+    found_boxes, scores, found_labels = found
+    objects = Truth(
+        image=np.zeros(len(labels), np.int64), boxes=truth_boxes, labels=labels, crowd=crowd,
+        area=np.ones(len(labels)), images=1, class_names=tuple(map(str, range(classes))),
+    )  # fmt: skip
+    detections = Detections(np.zeros(len(scores), np.int64), found_boxes, scores, found_labels)
+    return Analysis(detections, objects, 0.0).counts
 
 
 def test_a_duplicate_and_a_wrong_class_are_false_positives() -> None:

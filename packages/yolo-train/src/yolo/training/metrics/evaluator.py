@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolo.data.labels import LabelTable
+from yolo.training.metrics.analysis import Analysis
 from yolo.training.metrics.coco import CocoStats, evaluate_coco
-from yolo.training.metrics.operating import Counts, count_matches
+from yolo.training.metrics.flat import flatten_detections, flatten_truth
+from yolo.training.metrics.operating import Counts
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Evaluation:
         images: pictures evaluated.
         split_images: pictures in the split; more than ``images`` when validation was limited.
         protocol: how the detections were made.
+        analysis: curves, confusions and errors; None in processes other than the first, which hold no detections.
     """
 
     stats: CocoStats
@@ -72,6 +75,7 @@ class Evaluation:
     images: int
     split_images: int
     protocol: Protocol
+    analysis: Analysis | None = field(default=None, repr=False, compare=False)
 
     def metrics(self) -> dict[str, float]:
         """Return the logged metrics, as ``val/mAP`` and so on."""
@@ -150,26 +154,19 @@ class Evaluator:
         result = evaluate_coco(table.coco_ground_truth(), self.coco_detections())
         row = {category: i for i, category in enumerate(result.category_ids)}
         per_class = result.per_class[[row[category] for category in table.category_ids]]
+        found = flatten_detections(self._found)
+        analysis = Analysis(found, flatten_truth(table), operating_confidence)
         return Evaluation(
             stats=result.stats,
             class_names=table.class_names,
             per_class=per_class,
-            counts=self._count(table, seen, operating_confidence),
+            counts=analysis.counts,
             operating_confidence=operating_confidence,
             images=len(table),
             split_images=len(self.truth),
             protocol=protocol,
+            analysis=analysis,
         )
-
-    def _count(self, table: LabelTable, seen: NDArray[np.intp], confidence: float) -> Counts:
-        counts = Counts(*(np.zeros(len(table.class_names), np.int64) for _ in range(3)))
-        for row, index in enumerate(seen.tolist()):
-            rows = slice(table.offsets[row], table.offsets[row + 1])
-            found = self._found[index]
-            keep = found.scores > confidence
-            truth = (table.boxes[rows].astype(np.float64), table.labels[rows], table.crowd[rows])
-            count_matches(truth, (found.boxes[keep].astype(np.float64), found.scores[keep], found.labels[keep]), counts)
-        return counts
 
 
 def _or_none(value: float) -> float | None:

@@ -173,9 +173,9 @@ class LabelTable:
         annotations are numbered from 1 (the reference evaluator takes a match with id 0 for no match).
         """
         owner = np.repeat(self.image_ids, np.diff(self.offsets)).tolist()
-        wh = self.boxes[:, 2:] - self.boxes[:, :2]
-        xywh = np.concatenate([self.boxes[:, :2], wh], axis=1).astype(np.float64).tolist()
-        columns = zip(owner, xywh, self.labels.tolist(), self.crowd.tolist(), self.area.tolist(), strict=True)
+        xywh = self.boxes.astype(np.float64)
+        xywh[:, 2:] -= xywh[:, :2]  # exact in float64: x + width is the stored edge again
+        columns = zip(owner, xywh.tolist(), self.labels.tolist(), self.crowd.tolist(), self.area.tolist(), strict=True)
         return {
             "images": [
                 {"id": image_id, "width": width, "height": height, "file_name": path}

@@ -20,7 +20,7 @@ from yolo.training.compiling import CompiledNetwork, compiled
 from yolo.training.config import ModelConfig
 from yolo.training.datamodule import YOLODataModule
 from yolo.training.freezing import Freezing, plan_freezing, wrap_again
-from yolo.training.host_memory import keep_freed_memory, return_freed_memory
+from yolo.training.host_memory import KeptMemory
 from yolo.training.layout import channels_last, contiguous, is_faster, like_parameters
 from yolo.training.metrics import Detected, Evaluation, Evaluator, Protocol
 from yolo.training.metrics.detect import detect
@@ -31,6 +31,7 @@ from yolo.training.pretrained import resumed_spec, start_from, weight_file
 from yolo.training.processes import check_norm_sync, first_on_each_machine, one_batch, share_from_first
 from yolo.training.runs import settle_folder
 from yolo.training.schedulers import TrainingLength, build_schedule
+from yolo.training.trainer_options import check_validation
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +74,9 @@ class YOLOModule(LightningModule):
         """Build the network for the classes and the image size of the data."""
         if stage == "fit":
             check_precision(self.trainer)
+            check_validation(self.trainer, self.data.batches_per_epoch())
         check_norm_sync(self.trainer)
         settle_folder(self.trainer)
-        if self.trainer.strategy.root_device.type == "cpu":
-            keep_freed_memory()
         if hasattr(self, "model"):
             return
         with first_on_each_machine(self.trainer):
@@ -120,11 +120,6 @@ class YOLOModule(LightningModule):
             )
         else:
             self.model = build_model(spec, len(data.class_names), image_size=data.image_size)
-
-    def teardown(self, stage: str) -> None:
-        """Give back what was kept for the next step."""
-        if self.trainer.strategy.root_device.type == "cpu":
-            return_freed_memory()
 
     def train(self, mode: bool = True) -> YOLOModule:
         """Go into training mode, but for the norm layers that are frozen, or out of it."""
@@ -225,10 +220,10 @@ class YOLOModule(LightningModule):
         scheduler.step()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Let every training keep what an exact resume needs."""
+        """Let every training keep what an exact resume needs, and the memory of its steps."""
         from yolo.training.callbacks.resume_point import ResumePoint
 
-        return [ResumePoint()]
+        return [ResumePoint(), KeptMemory()]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See that the run to go on with used the same kind of optimiser."""

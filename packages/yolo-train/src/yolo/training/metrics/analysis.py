@@ -84,7 +84,7 @@ class Analysis:
     @cached_property
     def calibration(self) -> Calibration:
         """Scores against precision."""
-        return calibrate(self.detections, self.matches)
+        return calibrate(self.detections, self.matches, confidence=self.confidence)
 
     @cached_property
     def spread(self) -> Spread:

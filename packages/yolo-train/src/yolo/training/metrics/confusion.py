@@ -56,14 +56,10 @@ def confusion_matrix(
     missed[matches.truth[found]] = False
     near = (pairs.overlap >= IOU_THRESHOLD) & left[pairs.detection] & missed[pairs.truth]
     mistaken, _, finder = assign(pairs.select(near), detections.scores, len(truth))
-    confused = mistaken >= 0
-    labels = np.append(truth.labels, background)
-    rows = [detections.labels[found], detections.labels[left], np.full((missed & (finder < 0)).sum(), background)]
-    columns = [
-        truth.labels[matches.truth[found]],
-        labels[np.where(confused, mistaken, -1)][left],
-        truth.labels[missed & (finder < 0)],
-    ]
+    missed &= finder < 0
+    labels = np.append(truth.labels, background)  # of object -1, which is none
+    rows = [detections.labels[found], detections.labels[left], np.full(missed.sum(), background)]
+    columns = [truth.labels[matches.truth[found]], labels[mistaken[left]], truth.labels[missed]]
     matrix = np.zeros((background + 1, background + 1), np.int64)
     np.add.at(matrix, (np.concatenate(rows), np.concatenate(columns)), 1)
     return Confusion(matrix, truth.class_names, confidence)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from yolo.training.metrics.flat import Detections, Floats, Indices, Truth
 from yolo.training.metrics.matching import Matches
-from yolo.training.metrics.operating import Counts
+from yolo.training.metrics.operating import Counts, ratio
 
 RECALLS = np.linspace(0, 1, 101)  # where COCO samples precision
 
@@ -41,19 +41,19 @@ class Curves:
     def precision(self) -> Floats:
         """``[classes, K]``; where nothing is found any more, the precision of the last confidence with a detection."""
         found = self.true_positives + self.false_positives
-        precision = _ratio(self.true_positives, found)
-        last = (found > 0).cumsum(axis=1).argmax(axis=1)
+        precision = ratio(self.true_positives, found)
+        last = np.maximum((found > 0).sum(axis=1) - 1, 0)
         return np.where(found > 0, precision, precision[np.arange(len(precision)), last][:, None])
 
     @property
     def recall(self) -> Floats:
         """``[classes, K]``, 0 for a class without truth."""
-        return _ratio(self.true_positives, np.broadcast_to(self.truths[:, None], self.true_positives.shape))
+        return ratio(self.true_positives, np.broadcast_to(self.truths[:, None], self.true_positives.shape))
 
     @property
     def f1(self) -> Floats:
         """``[classes, K]``."""
-        return _ratio(2 * self.true_positives, self.true_positives + self.false_positives + self.truths[:, None])
+        return ratio(2 * self.true_positives, self.true_positives + self.false_positives + self.truths[:, None])
 
     def mean(self, values: Floats) -> Floats:
         """Average ``[classes, K]`` over the classes that have truth; zeros where none has."""
@@ -81,7 +81,7 @@ class Curves:
 def compute_curves(detections: Detections, truth: Truth, matches: Matches, *, steps: int = 1001) -> Curves:
     """Count at every confidence and sample precision by recall."""
     classes = len(truth.class_names)
-    confidence = np.linspace(0, 1, steps)
+    confidence = np.arange(steps) / (steps - 1)
     kept_below = np.searchsorted(confidence, detections.scores, side="left")  # confidences that keep a detection
 
     def above(rows: NDArray[np.bool_]) -> Indices:
@@ -89,39 +89,54 @@ def compute_curves(detections: Detections, truth: Truth, matches: Matches, *, st
         histogram = np.bincount(cells, minlength=classes * (steps + 1)).reshape(classes, steps + 1)
         return histogram[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
 
+    by_score = np.argsort(-detections.scores, kind="stable")
     return Curves(
         confidence=confidence,
         true_positives=above(matches.correct),
         false_positives=above(matches.wrong),
         truths=truth.per_class,
         precision_at_recall=precision_at_recall(
-            detections.scores, detections.labels, matches.correct, matches.wrong, truth.per_class
+            detections.labels[by_score], matches.correct[by_score], matches.wrong[by_score], truth.per_class
         ),
     )
 
 
 def precision_at_recall(
-    scores: Floats, labels: Indices, correct: NDArray[np.bool_], wrong: NDArray[np.bool_], truths: Indices
+    labels: Indices, correct: NDArray[np.bool_], wrong: NDArray[np.bool_], truths: Indices
 ) -> Floats:
     """Return COCO's interpolated precision by class, ``[classes, 101]``; its mean over recalls is AP.
 
     Args:
-        scores: ``[N]``.
-        labels: ``[N]``.
+        labels: ``[N]`` of the detections, highest score first.
         correct: ``[N]`` true positives.
         wrong: ``[N]`` false positives; a detection that is neither counts neither way.
         truths: ``[classes]`` objects; a class without any gets NaN.
     """
-    curves = np.full((len(truths), len(RECALLS)), np.nan)
     counted = np.flatnonzero(correct | wrong)
-    counted = counted[np.lexsort((-scores[counted], labels[counted]))]
-    bounds = np.searchsorted(labels[counted], np.arange(len(truths) + 1))
+    small = labels[counted].astype(np.min_scalar_type(len(truths)))  # integers of 8 or 16 bits are sorted by radix
+    counted = counted[np.argsort(small, kind="stable")]
+    first = np.searchsorted(labels[counted], np.arange(len(truths)))
+    hits = np.flatnonzero(correct[counted])
+    hit_labels = labels[counted[hits]]
+    return sample_precision(hit_labels, hits - first[hit_labels] + 1, truths)
+
+
+def sample_precision(labels: Indices, places: Indices, truths: Indices) -> Floats:
+    """Return what :func:`precision_at_recall` does, from H true positives, sorted by class, then by score.
+
+    Args:
+        labels: ``[H]``, ascending.
+        places: ``[H]`` among the detections of the class that count, from 1: the second of five has place 2.
+        truths: ``[classes]`` objects; a class without any gets NaN.
+    """
+    curves = np.full((len(truths), len(RECALLS)), np.nan)
+    bounds = np.searchsorted(labels, np.arange(len(truths) + 1))
     for label in np.flatnonzero(truths > 0):
-        hits = correct[counted[bounds[label] : bounds[label + 1]]].cumsum()
-        precision = hits / np.arange(1, len(hits) + 1)
-        envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        where = np.searchsorted(hits / truths[label], RECALLS, side="left")
-        curves[label] = np.append(envelope, 0.0)[np.minimum(where, len(hits))]
+        place = places[bounds[label] : bounds[label + 1]]
+        hits = np.arange(1, len(place) + 1)
+        envelope = np.zeros(len(place) + 1)  # recalls that are never reached have precision 0
+        envelope[:-1] = np.maximum.accumulate((hits / place)[::-1])[::-1]
+        curves[label] = envelope[np.searchsorted(hits / truths[label], RECALLS, side="left")]
     return curves
 
 
@@ -129,8 +144,3 @@ def mean_ap(curves: Floats) -> float:
     """Average precision of ``[classes, recalls]``, over the classes that have truth; 0 where none has."""
     seen = ~np.isnan(curves[:, 0]) if len(curves) else np.zeros(0, bool)
     return float(curves[seen].mean()) if seen.any() else 0.0
-
-
-def _ratio(part: Indices, whole: Indices) -> Floats:
-    ratio: Floats = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
-    return ratio

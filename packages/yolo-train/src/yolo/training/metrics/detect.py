@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from yolo.core.boxes.nms import non_max_suppression
-from yolo.core.decode import decode
+from yolo.core.decode import Decoded, decode
 from yolo.core.letterbox import undo_letterbox
 from yolo.data.types import Batch
 from yolo.training.metrics.evaluator import Detected, Protocol
@@ -25,7 +25,21 @@ def detect(network: nn.Module, batch: Batch, protocol: Protocol) -> list[Detecte
     Returns:
         One entry per image, boxes clipped to the picture.
     """
-    decoded = decode(network(batch.images.float() / 255).main)
+    return select(decode(network(batch.images.float() / 255).main), batch, protocol)
+
+
+@torch.no_grad()
+def select(decoded: Decoded, batch: Batch, protocol: Protocol) -> list[Detected]:
+    """Run NMS and the way back to source pixels on the predictions for a batch, whatever made them.
+
+    Args:
+        decoded: boxes in pixels of the canvas, and probabilities.
+        batch: that they are for.
+        protocol: thresholds of NMS.
+
+    Returns:
+        One entry per image, boxes clipped to the picture.
+    """
     kept = non_max_suppression(
         decoded.boxes.float(),
         decoded.scores.float(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from yolo.data.labels import LabelTable
 from yolo.training.metrics.analysis import Analysis
-from yolo.training.metrics.coco import CocoStats, evaluate_coco
+from yolo.training.metrics.coco import CocoStats, coco_numbers
 from yolo.training.metrics.flat import flatten_detections, flatten_truth
 from yolo.training.metrics.operating import Counts
+from yolo.training.metrics.record import as_record
 
 
 @dataclass(frozen=True)
@@ -88,25 +89,8 @@ class Evaluation:
         return {f"val/{name}": max(value, 0.0) for name, value in named.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data, for a JSON file."""
-        names = self.class_names
-        rows = zip(
-            self.per_class.tolist(), self.counts.precision(), self.counts.recall(), self.counts.truths, strict=True
-        )
-        return {
-            "stats": self.stats.as_dict(),
-            "metrics": self.metrics(),
-            "protocol": asdict(self.protocol),
-            "operating_confidence": self.operating_confidence,
-            "images": self.images,
-            "per_class": {
-                names[i]: {
-                    "AP": _or_none(ap[0]), "AP50": _or_none(ap[1]), "AP75": _or_none(ap[2]),
-                    "precision": float(p), "recall": float(r), "objects": int(n),
-                }
-                for i, (ap, p, r, n) in enumerate(rows)
-            },
-        }  # fmt: skip
+        """Return everything as plain data for a JSON file: see :func:`yolo.training.metrics.record.as_record`."""
+        return as_record(self)
 
 
 class Evaluator:
@@ -151,15 +135,12 @@ class Evaluator:
         """
         seen = np.array(sorted(self._found), np.intp)
         table = self.truth.select(seen)
-        result = evaluate_coco(table.coco_ground_truth(), self.coco_detections())
-        row = {category: i for i, category in enumerate(result.category_ids)}
-        per_class = result.per_class[[row[category] for category in table.category_ids]]
-        found = flatten_detections(self._found)
-        analysis = Analysis(found, flatten_truth(table), operating_confidence)
+        analysis = Analysis(flatten_detections(self._found), flatten_truth(table), operating_confidence)
+        result = coco_numbers(analysis.detections, analysis.truth, analysis.pairs, image_ids=table.image_ids)
         return Evaluation(
             stats=result.stats,
             class_names=table.class_names,
-            per_class=per_class,
+            per_class=result.per_class,
             counts=analysis.counts,
             operating_confidence=operating_confidence,
             images=len(table),
@@ -167,7 +148,3 @@ class Evaluator:
             protocol=protocol,
             analysis=analysis,
         )
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

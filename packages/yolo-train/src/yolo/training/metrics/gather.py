@@ -25,8 +25,8 @@ def evaluate_together(
 ) -> Evaluation:
     """Evaluate what all processes have detected; every process gets the same numbers, to the last bit.
 
-    Only the first process computes: the evaluation of a large split takes gigabytes, which a machine has once but not
-    for each of its processes, and the others would have to wait for the slowest of them anyway.
+    Only the first process computes: the others would spend memory and time of their own on the same numbers, and would
+    have to wait for the slowest of them anyway.
 
     Args:
         evaluator: with the detections of this process; afterwards the first process has those of all.

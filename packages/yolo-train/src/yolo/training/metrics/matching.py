@@ -33,8 +33,8 @@ class Pairs:
     truth: Indices
     overlap: Floats
 
-    def select(self, keep: NDArray[np.bool_]) -> Pairs:
-        """Return some of the pairs."""
+    def select(self, keep: NDArray[np.bool_] | Indices) -> Pairs:
+        """Return some of the pairs, by a mask or in the order of indices."""
         return Pairs(self.detection[keep], self.truth[keep], self.overlap[keep])
 
 
@@ -66,10 +66,20 @@ class Matches:
 
 
 def overlapping_pairs(detections: Detections, truth: Truth, *, least: float = FAINT_OVERLAP) -> Pairs:
-    """Return the pairs of one image whose overlap is at least ``least``."""
+    """Return the pairs of one image whose overlap is at least ``least``, which is above 0."""
+    boxes, objects = np.ascontiguousarray(detections.boxes.T), np.ascontiguousarray(truth.boxes.T)
+    area, object_area = _area(boxes), _area(objects)
     blocks = [Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     for detection, owner in _joined(detections.image, truth.image, truth.images):
-        overlap = _overlap(detections.boxes[detection], truth.boxes[owner], truth.crowd[owner])
+        inside = np.ones(len(detection))
+        for low, high in ((0, 2), (1, 3)):  # most pairs are apart: the second axis is for the others
+            side = np.minimum(boxes[high, detection], objects[high, owner])
+            side -= np.maximum(boxes[low, detection], objects[low, owner])
+            near = side > 0
+            detection, owner, inside = detection[near], owner[near], inside[near] * side[near]
+        whole = area[detection]
+        whole = np.where(truth.crowd[owner], whole, whole + object_area[owner] - inside)
+        overlap = inside / whole
         keep = overlap >= least
         blocks.append(Pairs(detection[keep], owner[keep], overlap[keep]))
     return Pairs(
@@ -105,27 +115,39 @@ def assign(pairs: Pairs, scores: Floats, objects: int) -> tuple[Indices, Floats,
     Returns:
         The object of each detection or -1, the overlap with it or 0, and the detection of each object or -1.
     """
+    by_score = np.argsort(-scores, kind="stable")
     rank = np.empty(len(scores), np.int64)
-    rank[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
-    order = np.lexsort((-pairs.truth, -pairs.overlap, pairs.detection))
-    choices = pairs.truth[order]
-    proposer, proposal = np.unique(pairs.detection[order], return_index=True)  # the next choice of each detection
-    end = np.append(proposal[1:], len(choices))
-    best = np.full(objects, len(scores))  # rank of the detection that an object holds
+    rank[by_score] = np.arange(len(scores))
+    pairs = pairs.select(np.lexsort((-pairs.truth, -pairs.overlap, rank[pairs.detection])))
+    held = pairs.select(settle(rank[pairs.detection], pairs.truth, objects))
+    found, overlap, finder = np.full(len(scores), -1), np.zeros(len(scores)), np.full(objects, -1)
+    found[held.detection], overlap[held.detection], finder[held.truth] = held.truth, held.overlap, held.detection
+    return found, overlap, finder
+
+
+def settle(rank: Indices, choice: Indices, objects: int, *, shared: NDArray[np.bool_] | None = None) -> Indices:
+    """Return which of P pairs hold in the end, at most one of each rank and of each object.
+
+    Args:
+        rank: ``[P]`` ascending; of the detections that want an object, the one of the lowest rank has it.
+        choice: ``[P]`` objects; those of one detection in the order of its preference.
+        objects: how many there are.
+        shared: ``[objects]`` those that any number of detections may have.
+    """
+    holder = np.full(objects, np.iinfo(np.int64).max)
+    proposal = np.flatnonzero(np.diff(rank, prepend=-1))
+    end = np.append(proposal[1:], len(rank))[: len(proposal)]
     while True:
-        np.minimum.at(best, choices[proposal], rank[proposer])
-        lost = best[choices[proposal]] != rank[proposer]
+        wanted = choice[proposal]
+        np.minimum.at(holder, wanted, rank[proposal])
+        lost = holder[wanted] != rank[proposal]
+        if shared is not None:
+            lost &= ~shared[wanted]
         if not lost.any():
-            break
+            return proposal
         proposal = proposal + lost
         left = proposal < end
-        proposer, proposal, end = proposer[left], proposal[left], end[left]
-    found = np.full(len(scores), -1)
-    overlap = np.zeros(len(scores))
-    found[proposer], overlap[proposer] = choices[proposal], pairs.overlap[order][proposal]
-    finder = np.full(objects, -1)
-    finder[choices[proposal]] = proposer
-    return found, overlap, finder
+        proposal, end = proposal[left], end[left]
 
 
 def _joined(left: Indices, right: Indices, images: int) -> Iterator[tuple[Indices, Indices]]:
@@ -141,10 +163,6 @@ def _joined(left: Indices, right: Indices, images: int) -> Iterator[tuple[Indice
         yield np.repeat(rows, block), start + np.arange(block.sum())
 
 
-def _overlap(boxes: Floats, truth: Floats, crowd: NDArray[np.bool_]) -> Floats:
-    low, high = np.maximum(boxes[:, :2], truth[:, :2]), np.minimum(boxes[:, 2:], truth[:, 2:])
-    inside = np.clip(high - low, 0, None).prod(axis=1)
-    area, truth_area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), (truth[:, 2:] - truth[:, :2]).prod(axis=1)
-    whole = np.where(crowd, area, area + truth_area - inside)
-    overlap: Floats = np.divide(inside, whole, out=np.zeros_like(inside), where=whole > 0)
-    return overlap
+def _area(columns: Floats) -> Floats:
+    area: Floats = (columns[2] - columns[0]) * (columns[3] - columns[1])
+    return area

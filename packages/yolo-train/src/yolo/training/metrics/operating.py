@@ -27,15 +27,15 @@ class Counts:
 
     def precision(self) -> Array:
         """Return the precision of each class, 0 without detections."""
-        return _ratio(self.true_positives, self.true_positives + self.false_positives)
+        return ratio(self.true_positives, self.true_positives + self.false_positives)
 
     def recall(self) -> Array:
         """Return the recall of each class, 0 without truth."""
-        return _ratio(self.true_positives, self.truths)
+        return ratio(self.true_positives, self.truths)
 
     def f1(self) -> Array:
         """Return the harmonic mean of precision and recall of each class."""
-        return _ratio(2 * self.true_positives, self.true_positives + self.false_positives + self.truths)
+        return ratio(2 * self.true_positives, self.true_positives + self.false_positives + self.truths)
 
     def means(self) -> tuple[float, float, float]:
         """Return precision, recall and F1 averaged over the classes that have truth, each class weighing the same."""
@@ -45,6 +45,7 @@ class Counts:
         return float(self.precision()[seen].mean()), float(self.recall()[seen].mean()), float(self.f1()[seen].mean())
 
 
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Array:
-    ratio: Array = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
-    return ratio
+def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Array:
+    """Divide counts; 0 where there is nothing to divide by."""
+    quotient: Array = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+    return quotient

@@ -1,7 +1,9 @@
 """What keeps AP from 1: errors by cause, and the AP that mending each would gain.
 
 TIDE: A General Toolbox for Identifying Object Detection Errors, arXiv:2008.08115, sections 2.2 and 2.3. Where a
-detection fits two causes, localisation goes before classification, and that before duplicate.
+detection fits two causes, localisation goes before classification, and that before duplicate. Counts and gains equal
+those of its authors' program, but for three rules: a detection in a crowd is no error, only classes with truth are
+averaged over, and a class of which nothing is left to find counts as found.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ class ErrorBudget:
         iou: overlap at which a detection counts as correct.
         ap: AP at that overlap, 0 to 1.
         counts: number of errors by cause.
-        gains: AP that would be won if the errors of one cause were mended, by cause.
+        gains: AP that would be won if the errors of one cause were mended, by cause. The best detection that nearly
+            found an object is moved or renamed; all others are removed; missed objects are not asked for.
+        unfound: number of objects that were not found, by what the best detection that nearly found them did wrong
+            (``missed`` where there was none).
         gain_without_false_positives: AP won if every false positive were removed.
         gain_without_misses: AP won if every object that was not found were no longer asked for.
         cause: int64 ``[N]`` index into :data:`CAUSES` of each detection, -1 where it is no error.
@@ -40,6 +45,7 @@ class ErrorBudget:
     ap: float
     counts: dict[str, int]
     gains: dict[str, float]
+    unfound: dict[str, int]
     gain_without_false_positives: float
     gain_without_misses: float
     cause: Indices
@@ -61,17 +67,19 @@ def error_budget(
     """
     cause, about = _causes(detections, truth, pairs, matches, iou)
     unfound = ~truth.crowd & (matches.detection < 0)
-    mended = (cause == CLASSIFICATION) | (cause == LOCALISATION)
+    nearly = (cause == CLASSIFICATION) | (cause == LOCALISATION)
     covered = np.zeros(len(truth), bool)
-    covered[about[mended]] = True
+    covered[about[nearly]] = True
     missed = unfound & ~covered
+    mended = _first_for_each_object(nearly, about, unfound, detections.scores)
 
     whole = truth.per_class
     correct, wrong = matches.correct, matches.wrong
     present = whole > 0
+    by_score = np.argsort(-detections.scores, kind="stable")
 
     def ap(right: NDArray[np.bool_], bad: NDArray[np.bool_], labels: Indices, asked: Indices) -> float:
-        curves = precision_at_recall(detections.scores, labels, right, bad, asked)
+        curves = precision_at_recall(labels[by_score], right[by_score], bad[by_score], asked)
         curves[present & (asked == 0)] = 1.0  # a class of which nothing is left to find is found
         return mean_ap(curves)
 
@@ -81,10 +89,10 @@ def error_budget(
     for index, name in enumerate(CAUSES[:MISSED]):
         of_cause = cause == index
         right, new_labels = correct, labels
-        if index in (CLASSIFICATION, LOCALISATION):
-            fixed = _first_for_each_object(of_cause, about, unfound, detections.scores)
+        if index in (CLASSIFICATION, LOCALISATION) and len(truth):
+            fixed = mended & of_cause
             right = correct | fixed
-            new_labels = np.where(fixed, truth.labels[about], labels) if len(truth) else labels
+            new_labels = np.where(fixed, truth.labels[about], labels)
         gains[name] = ap(right, wrong & ~of_cause, new_labels, whole) - base
     gone = np.bincount(truth.labels[missed], minlength=len(whole))
     gains["missed"] = ap(correct, wrong, labels, whole - gone) - base
@@ -95,6 +103,8 @@ def error_budget(
         ap=base,
         counts=counts,
         gains=gains,
+        unfound={CAUSES[index]: int((cause[mended] == index).sum()) for index in (CLASSIFICATION, LOCALISATION)}
+        | {"missed": int(missed.sum())},
         gain_without_false_positives=ap(correct, np.zeros_like(wrong), labels, whole) - base,
         gain_without_misses=ap(correct, wrong, labels, whole - all_gone) - base,
         cause=cause,
@@ -117,8 +127,7 @@ def _causes(
         (DUPLICATE, own >= iou, own_object),
         (BOTH, other >= FAINT_OVERLAP, other_object),
     )
-    kinds = [BACKGROUND, *(kind for kind, _, _ in reversed(choices))]
-    cause = np.full(len(detections), kinds[0])
+    cause = np.full(len(detections), BACKGROUND)
     about = np.full(len(detections), _NONE)
     for kind, applies, where in reversed(choices):  # the first that applies is written last
         cause[applies], about[applies] = kind, where[applies]

@@ -119,3 +119,32 @@ def test_a_foreign_file_has_numbers_for_names(model, tmp_path):
     runtime = OnnxRuntime(tmp_path / "foreign.onnx")
     assert runtime.class_names == ("0", "1", "2")
     assert runtime.image_size == (96, 64)
+
+
+def test_a_batch_of_a_fixed_size_is_filled_up(tmp_path):
+    """The file doubles images of batches of two; what was filled up is not handed out."""
+    shapes = {"images": [2, 3, 2, 4], "output0": [2, 6, 4]}
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    kind = onnx.TensorProto.INT64
+    constants = [onnx.helper.make_tensor("shape", kind, [3], shapes["output0"])]
+    nodes = [
+        onnx.helper.make_node("Add", ["images", "images"], ["doubled"]),
+        onnx.helper.make_node("Reshape", ["doubled", "shape"], ["output0"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:], constants)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "two.onnx")
+    runtime = OnnxRuntime(tmp_path / "two.onnx", threads=1)
+    assert not runtime.dynamic_batch and runtime.threads == 1
+    for count in (1, 2, 3):
+        images = np.random.default_rng(count).random((count, 3, 2, 4), np.float32)
+        assert np.array_equal(runtime.predict(images), 2 * images.reshape(count, 6, 4))
+
+
+def test_the_number_of_parameters_is_that_of_the_layers(plain, network):
+    from yolo.core.models.counts import count
+    from yolo.core.models.fuse import fuse
+
+    # The file has one DFL constant of 16 numbers for three heads, and anchors that no layer of the network has.
+    deployed = count(fuse(network), image_size=(96, 64)).parameters
+    assert abs(OnnxRuntime(plain.path).parameters - deployed) <= 3 * 16

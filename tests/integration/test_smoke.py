@@ -82,10 +82,10 @@ def test_fit_validate_predict_resume(layout: str, pictures: Path, tmp_path: Path
 
     said = yolo(tmp_path, "validate", "--checkpoint", run / "checkpoints/best.ckpt", *data, "--output", "results")
     assert "NMS IoU 0.6" in said and "160x160" in said
-    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    results = json.loads((tmp_path / "results" / "best_metrics.json").read_text())
     assert results["images"] == COUNT
     assert list(results["per_class"]) == ["RBC", "WBC", "Platelets"]
-    found = json.loads((tmp_path / "results" / "detections.json").read_text())
+    found = json.loads((tmp_path / "results" / "best_detections.json").read_text())
     assert {record["category_id"] for record in found} <= {0, 1, 2, 3}
     assert all(record["bbox"][0] + record["bbox"][2] <= 640.01 for record in found)
 

@@ -68,7 +68,7 @@ def test_two_processes_come_to_the_numbers_of_one(
     protocol = ["--iou", "0.65", "--workers", "0"]  # what validation in training uses
     last, output = folder / "checkpoints" / "last.ckpt", tmp_path / "one"
     assert validate([*map(str, ("-c", last, *protocol, "-o", output))]) == 0
-    alone = json.loads((output / "results.json").read_text())
+    alone = json.loads((output / "last_metrics.json").read_text())
     for key in ("stats", "metrics", "per_class", "images"):
         assert first["evaluation"][key] == alone[key], key
     assert alone["images"] == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -32,3 +33,23 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return target
+
+
+def check_writable(folder: str | Path) -> None:
+    """See that files can be made in a folder, or in the nearest one above it if it is still to be made; leave nothing.
+
+    Args:
+        folder: that something will be written to.
+
+    Raises:
+        OSError: they cannot; ``filename`` is the folder that exists, ``strerror`` the reason.
+    """
+    wanted = Path(folder).absolute()
+    existing = next(path for path in (wanted, *wanted.parents) if path.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it is no folder", str(existing))
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(existing)) from None

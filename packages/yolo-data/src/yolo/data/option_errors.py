@@ -80,7 +80,7 @@ def refused_class(message: str) -> str | None:
 
 
 def _wrong_value(parser: ArgumentParser, key: str, message: str, args: Sequence[str]) -> str:
-    where = _source(key, args)
+    where = _source(key, args) if "." in key else _option(parser, key)
     if "encryption_key" in message:  # what stands there is not shown
         return f"{where} has to be 64 hexadecimal characters, in quotes"
     refused = refused_class(message)
@@ -106,6 +106,12 @@ def _unknown(parser: ArgumentParser, name: str, noun: str, prog: str) -> str:
     names = known if dashes else [text.removeprefix("--") for text in known]
     hint = did_you_mean(bare, names)
     return f"{name} is no {noun}. {hint or f'See {prog} --help.'}"
+
+
+def _option(parser: ArgumentParser, key: str) -> str:
+    """Name a key of the first level as it is typed: ``--num-images``."""
+    names = next((action.option_strings for action in parser._actions if action.dest == key), [])
+    return next((name for name in names if name.startswith("--")), f"--{key}")
 
 
 def _source(key: str, args: Sequence[str]) -> str:

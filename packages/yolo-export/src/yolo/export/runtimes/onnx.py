@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 
 from yolo.export.backends.base import ExportError
 from yolo.export.metadata import read_properties
+
+_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 class OnnxRuntime:
@@ -26,6 +30,7 @@ class OnnxRuntime:
         image_size: (width, height), from the input's shape.
         dynamic_batch: whether the first axis of the input is open.
         metadata: everything that the file says about itself.
+        threads: as given.
 
     Raises:
         ExportError: the file is not there, is no ONNX, or is no detector of the documented form.
@@ -35,6 +40,7 @@ class OnnxRuntime:
         self.path = Path(path)
         if not self.path.is_file():
             raise ExportError(f"{str(self.path)!r} does not exist")
+        self.threads = threads
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; they come as exceptions
         if threads:
@@ -59,13 +65,24 @@ class OnnxRuntime:
             )
         images = np.ascontiguousarray(images, dtype=np.float32)
         step = self._batch or len(images)
-        if len(images) % step:
-            raise ExportError(f"{str(self.path)!r} takes {step} images at a time; {len(images)} were given")
+        count, missing = len(images), -len(images) % step
+        if missing:
+            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.float32)])
         parts = [
             self._session.run(None, {self._input: images[start : start + step]})[0]
             for start in range(0, len(images), step)
         ]
-        return np.concatenate(parts)
+        return np.concatenate(parts)[:count]
+
+    @cached_property
+    def parameters(self) -> int:
+        """Numbers in the weights and biases of the file's layers."""
+        import onnx
+
+        graph = onnx.load(self.path, load_external_data=False).graph
+        sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+        used = {name for node in graph.node if node.op_type in _LAYERS for name in node.input}
+        return sum(sizes[name] for name in used & sizes.keys())
 
     def _read_input(self) -> tuple[str, int | str | None, tuple[int, int]]:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

@@ -9,7 +9,7 @@ from yolo.core.plugins import CommandSpec, ConfigSpec, LRSchedulerSpec, hookimpl
 
 @hookimpl
 def yolo_commands() -> Iterator[CommandSpec]:
-    """Add ``fit``, ``validate``, ``test``, ``lr-plot``, ``tune`` and ``replay``."""
+    """Add ``fit``, ``validate``, ``test``, ``lr-plot``, ``tune``, ``replay`` and ``report``."""
     yield CommandSpec("fit", target="yolo.training.commands.fit:fit", summary="Train a detector.", passthrough=True)
     yield CommandSpec(
         "validate",
@@ -38,6 +38,11 @@ def yolo_commands() -> Iterator[CommandSpec]:
         "replay",
         target="yolo.training.commands.replay:replay",
         summary="Run a batch again that stopped a training, and look at every module.",
+    )
+    yield CommandSpec(
+        "report",
+        target="yolo.training.commands.report:report",
+        summary="Make an HTML page of an evaluation, or compare two.",
     )
 
 

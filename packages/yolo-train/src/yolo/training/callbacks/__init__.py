@@ -7,6 +7,7 @@ from yolo.training.callbacks.ema import EMACallback
 from yolo.training.callbacks.guard import NonFiniteError, NonFiniteGuard
 from yolo.training.callbacks.interrupt import InterruptCallback, Stopped
 from yolo.training.callbacks.pictures import TrainingPictures
+from yolo.training.callbacks.plots import MetricPlots
 from yolo.training.callbacks.progress import YOLOProgressBar
 from yolo.training.callbacks.rates import RateCurves
 from yolo.training.callbacks.record import RunRecord
@@ -19,6 +20,7 @@ __all__ = [
     "EMACallback",
     "EvalDashboardCallback",
     "InterruptCallback",
+    "MetricPlots",
     "NonFiniteError",
     "NonFiniteGuard",
     "RateCurves",

@@ -88,6 +88,7 @@ def _say_what_was_written(folder: Path, best: Path) -> None:
         "train_batch.jpg": "what the network was shown first",
         "curves.png": "losses and metrics by epoch",
         "results.csv": "the same as a table",
+        "metrics": "pictures of the validations, by epoch",
         "config.yaml": "the resolved configuration",
     }
     print(f"\nThe run is in {short_path(folder)}:")

@@ -40,7 +40,7 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def short_training(tiny_data: Path) -> Callable[..., list[str]]:
-    """Options of a training of one epoch that takes seconds and says nothing: a network, a folder, and others by key."""
+    """Options of a training of one epoch that takes seconds and is quiet: a network, a folder, and others by key."""
 
     def options(network: Path, root: Path, **more: object) -> list[str]:
         settings = {

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from yolo.training.freezing import plan_freezing
 from yolo.training.optim import build_optimizer
 from yolo.training.replay import Circumstances, Replay
 from yolo.training.trainer_cli import make_cli
+
+ShortTraining = Callable[..., list[str]]
 
 NETWORK = """
 name: two-branches
@@ -55,17 +58,6 @@ def auxiliary(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def copied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in state.items()}
-
-
-def options(data: Path, layers: Path, root: Path, **more: object) -> list[str]:
-    settings = {
-        "data.root": data, "data.image_size": 64, "data.batch_size": 4, "data.num_workers": 0,
-        "data.close_mosaic_epochs": 0, "model.model_config": layers, "model.warmup_epochs": 0, "ema.tau": 3,
-        "trainer.max_epochs": 1, "trainer.accelerator": "cpu", "trainer.limit_val_batches": 0,
-        "progress.enabled": "false", "summary.enabled": "false", "record.enabled": "false",
-        "trainer.logger.init_args.save_dir": root,
-    }  # fmt: skip
-    return [f"--{key}={value}" for key, value in {**settings, **more}.items()]
 
 
 class Watch(Callback):
@@ -176,10 +168,12 @@ def test_a_network_can_be_told_to_train_without_it() -> None:
 
 class TestFromTheStart:
     @pytest.fixture(scope="class")
-    def run(self, tiny_data: Path, layers: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Watch, Path]:
+    def run(
+        self, short_training: ShortTraining, layers: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> tuple[Any, Watch, Path]:
         root = tmp_path_factory.mktemp("without")
         more = {"model.aux_loss_weight": 0, "model.weight_decay": 0.5, "trainer.precision": "32-true"}
-        return *fit(options(tiny_data, layers, root, **more)), root
+        return *fit(short_training(layers, root, **more)), root
 
     def test_it_is_never_computed(self, run: tuple[Any, Watch, Path]) -> None:
         assert run[1].calls == 0
@@ -205,18 +199,20 @@ class TestFromTheStart:
         assert isinstance(load_model(last(run[2])), Network)
 
     def test_the_run_can_go_on_with_the_branch(
-        self, run: tuple[Any, Watch, Path], tiny_data: Path, layers: Path, tmp_path: Path
+        self, run: tuple[Any, Watch, Path], short_training: ShortTraining, layers: Path, tmp_path: Path
     ) -> None:
         more = {"trainer.max_epochs": 2, "model.aux_loss_weight": 0.25}
-        cli, watch = fit(options(tiny_data, layers, tmp_path, **more), last(run[2]))
+        cli, watch = fit(short_training(layers, tmp_path, **more), last(run[2]))
         assert watch.computed == [True, True]
         state = auxiliary(cli.model.model.state_dict())
         assert not any(torch.equal(state[n], v) for n, v in auxiliary(watch.start).items() if n.endswith("conv.weight"))
 
-    def test_and_a_run_with_it_can_go_on_without(self, tiny_data: Path, layers: Path, tmp_path: Path) -> None:
-        fit(options(tiny_data, layers, tmp_path / "a"))
+    def test_and_a_run_with_it_can_go_on_without(
+        self, short_training: ShortTraining, layers: Path, tmp_path: Path
+    ) -> None:
+        fit(short_training(layers, tmp_path / "a"))
         more = {"trainer.max_epochs": 2, "model.aux_loss_weight": 0, "model.weight_decay": 0.5}
-        cli, watch = fit(options(tiny_data, layers, tmp_path / "b", **more), last(tmp_path / "a"))
+        cli, watch = fit(short_training(layers, tmp_path / "b", **more), last(tmp_path / "a"))
         assert watch.computed == [False, False]
         state = auxiliary(cli.model.model.state_dict())
         assert all(torch.equal(state[name], value) for name, value in auxiliary(watch.start).items())
@@ -226,35 +222,37 @@ ANNEAL = {"trainer.max_epochs": 3, "model.aux_anneal_epochs": 2, "model.aux_loss
 
 
 def test_it_fades_and_then_is_not_computed_any_more(
-    tiny_data: Path, layers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    short_training: ShortTraining, layers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="yolo")
-    _, watch = fit(options(tiny_data, layers, tmp_path, **ANNEAL))
+    _, watch = fit(short_training(layers, tmp_path, **ANNEAL))
     assert watch.shares[:4] == [0.25, 0.1875, 0.125, 0.0625]
     assert watch.computed == [True] * 4 + [False] * 2
     assert caplog.text.count("Epoch 3: the auxiliary branch is not computed from here on.") == 1
 
 
-def test_a_resumed_run_fades_as_if_it_had_never_stopped(tiny_data: Path, layers: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_fades_as_if_it_had_never_stopped(
+    short_training: ShortTraining, layers: Path, tmp_path: Path
+) -> None:
     config = tmp_path / "steps.yaml"
     config.write_text(
         "trainer:\n  callbacks:\n    - class_path: lightning.pytorch.callbacks.ModelCheckpoint\n      init_args:\n"
         "        {dirpath: checkpoints, filename: 'at-{step}', monitor: null, every_n_train_steps: 1, save_top_k: -1, "
         "save_last: true}\n"
     )
-    whole, watch = fit(["--config", str(config), *options(tiny_data, layers, tmp_path / "whole", **ANNEAL)])
+    whole, watch = fit(["--config", str(config), *short_training(layers, tmp_path / "whole", **ANNEAL)])
     wanted, folder = whole.model.model.state_dict(), last(tmp_path / "whole").parent
     for step in (1, 2, 3, 4, 5):
-        cli, resumed = fit(options(tiny_data, layers, tmp_path / str(step), **ANNEAL), folder / f"at-step={step}.ckpt")
+        cli, resumed = fit(short_training(layers, tmp_path / str(step), **ANNEAL), folder / f"at-step={step}.ckpt")
         assert resumed.computed == watch.computed[step:], step
         assert resumed.shares[: max(0, 4 - step)] == watch.shares[step:4], step
         state = cli.model.model.state_dict()
         assert [name for name, value in wanted.items() if not torch.equal(state[name], value)] == [], step
 
 
-def test_what_is_frozen_is_released_without_it(tiny_data: Path, layers: Path, tmp_path: Path) -> None:
+def test_what_is_frozen_is_released_without_it(short_training: ShortTraining, layers: Path, tmp_path: Path) -> None:
     freeze = {"model.freeze_layers": "[0, auxiliary]", "model.freeze_until_epoch": 2, "model.aux_anneal_epochs": 1}
-    cli, watch = fit(options(tiny_data, layers, tmp_path, **{"trainer.max_epochs": 3, **freeze}))
+    cli, watch = fit(short_training(layers, tmp_path, **{"trainer.max_epochs": 3, **freeze}))
     state = cli.model.model.state_dict()
     assert not torch.equal(state["0.conv.weight"], watch.start["0.conv.weight"])
     trained = auxiliary(dict(cli.model.model.named_parameters()))
@@ -327,13 +325,13 @@ if cli.trainer.is_global_zero:
     ids=["left out", "fading"],
 )
 def test_processes_do_not_wait_for_its_gradients(
-    more: dict[str, object], computed: list[bool], tiny_data: Path, layers: Path, tmp_path: Path
+    more: dict[str, object], computed: list[bool], short_training: ShortTraining, layers: Path, tmp_path: Path
 ) -> None:
     """DDP reports parameters that get no gradient as an error, in the step after."""
     (tmp_path / "fit.py").write_text(SCRIPT)
     two = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.max_epochs": 2, "model.channels_last": "true"}
     done = subprocess.run(
-        [sys.executable, "fit.py", *options(tiny_data, layers, tmp_path, **two, **more)],
+        [sys.executable, "fit.py", *short_training(layers, tmp_path, **two, **more)],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,12 @@ from yolo.training import layout
 from yolo.training.layout import channels_last, contiguous, like_parameters
 from yolo.training.trainer_cli import make_cli
 
+ShortTraining = Callable[..., list[str]]
 
-def options(data: Path, network: Path, root: Path, **more: object) -> list[str]:
-    settings = {
-        "data.root": data, "data.image_size": 64, "data.batch_size": 4, "data.num_workers": 0,
-        "data.close_mosaic_epochs": 0, "model.model_config": network, "model.warmup_epochs": 0, "ema.tau": 3,
-        "trainer.max_epochs": 1, "trainer.accelerator": "cpu", "trainer.limit_val_batches": 1,
-        "progress.enabled": "false", "summary.enabled": "false", "record.enabled": "false",
-        "trainer.logger.init_args.save_dir": root,
-    }  # fmt: skip
-    return [f"--{key}={value}" for key, value in {**settings, **more}.items()]
+
+@pytest.fixture(scope="module")
+def short_training(short_training: ShortTraining) -> ShortTraining:
+    return partial(short_training, **{"trainer.limit_val_batches": 1})
 
 
 class Watch(Callback):
@@ -63,14 +61,14 @@ def last(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(
-    tiny_data: Path, small_network: Path, tmp_path_factory: pytest.TempPathFactory
+    short_training: ShortTraining, small_network: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[Any, Watch, Path]]:
     """Two epochs in either layout."""
     found = {}
     for setting in ("true", "false"):
         root = tmp_path_factory.mktemp(setting)
         more = {"model.channels_last": setting, "trainer.max_epochs": 2}
-        found[setting] = *fit(options(tiny_data, small_network, root, **more)), root
+        found[setting] = *fit(short_training(small_network, root, **more)), root
     return found
 
 
@@ -134,15 +132,15 @@ def test_a_file_predicts_as_the_network_does(runs: dict[str, Any]) -> None:
 
 
 def test_a_run_goes_on_in_either_layout(
-    runs: dict[str, Any], tiny_data: Path, small_network: Path, tmp_path: Path
+    runs: dict[str, Any], short_training: ShortTraining, small_network: Path, tmp_path: Path
 ) -> None:
     for start, resumed in (("true", "true"), ("true", "false"), ("false", "true")):
         root = tmp_path / f"{start}-{resumed}"
         first = {"model.channels_last": start, "model.lr_extend": "stretch", "model.lr_scheduler": "step"}
-        fit(options(tiny_data, small_network, root / "a", **first))
+        fit(short_training(small_network, root / "a", **first))
         more = {**first, "model.channels_last": resumed, "trainer.max_epochs": 2}
-        cli, watch = fit(options(tiny_data, small_network, root / "b", **more), last(root / "a"))
-        whole, wanted = fit(options(tiny_data, small_network, root / "c", **{**more, "model.channels_last": start}))
+        cli, watch = fit(short_training(small_network, root / "b", **more), last(root / "a"))
+        whole, wanted = fit(short_training(small_network, root / "c", **{**more, "model.channels_last": start}))
         assert set(watch.images) == {resumed == "true"}
         state = cli.trainer.optimizers[0].state
         assert all(v["momentum_buffer"].stride() == p.stride() for p, v in state.items())
@@ -156,11 +154,13 @@ def test_a_run_goes_on_in_either_layout(
             assert watch.losses == pytest.approx(wanted.losses[2:], rel=1e-3)
 
 
-def test_without_averages_weights_are_stored_once(tiny_data: Path, small_network: Path, tmp_path: Path) -> None:
+def test_without_averages_weights_are_stored_once(
+    short_training: ShortTraining, small_network: Path, tmp_path: Path
+) -> None:
     sizes = []
     for setting in ("true", "false"):
         more = {"model.channels_last": setting, "ema.enabled": "false"}
-        fit(options(tiny_data, small_network, tmp_path / setting, **more))
+        fit(short_training(small_network, tmp_path / setting, **more))
         stored = torch.load(last(tmp_path / setting), weights_only=True)
         bundle, plain = stored["yolo"]["state_dict"]["1.conv.weight"], stored["state_dict"]["model.1.conv.weight"]
         assert bundle.untyped_storage().data_ptr() == plain.untyped_storage().data_ptr()
@@ -168,9 +168,9 @@ def test_without_averages_weights_are_stored_once(tiny_data: Path, small_network
     assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
 
 
-def test_frozen_layers_are_turned_as_well(tiny_data: Path, small_network: Path, tmp_path: Path) -> None:
+def test_frozen_layers_are_turned_as_well(short_training: ShortTraining, small_network: Path, tmp_path: Path) -> None:
     more = {"model.channels_last": "true", "model.freeze_layers": "[0, 1]", "model.freeze_until_epoch": 1}
-    cli, watch = fit(options(tiny_data, small_network, tmp_path, **more, **{"trainer.max_epochs": 2}))
+    cli, watch = fit(short_training(small_network, tmp_path, **more, **{"trainer.max_epochs": 2}))
     assert is_last(cli.model.model.get_parameter("1.conv.weight"))
     assert len(watch.losses) == 4
 
@@ -179,12 +179,12 @@ def test_frozen_layers_are_turned_as_well(tiny_data: Path, small_network: Path, 
     ("faster", "given", "wanted"), [(True, None, True), (False, None, False), (True, "false", False)]
 )
 def test_by_default_the_device_decides(
-    faster: bool, given: str | None, wanted: bool, tiny_data: Path, small_network: Path, tmp_path: Path,
+    faster: bool, given: str | None, wanted: bool, short_training: ShortTraining, small_network: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("yolo.training.module.is_faster", lambda device: faster)
     more = {} if given is None else {"model.channels_last": given}
-    cli, _ = fit(options(tiny_data, small_network, tmp_path, **more, **{"trainer.max_steps": 1}))
+    cli, _ = fit(short_training(small_network, tmp_path, **more, **{"trainer.max_steps": 1}))
     assert cli.model.channels_last is wanted
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import multiprocessing
 import os
 import shutil
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from yolo.core.errors import YoloError
 from yolo.training.atomic_io import AtomicCheckpointIO
 from yolo.training.metrics import Evaluation
 from yolo.training.trainer_cli import make_cli, run_fit
@@ -211,3 +214,23 @@ def test_a_kill_while_saving_leaves_a_whole_file(kills: int, tmp_path: Path) -> 
         last = content["state"]
     assert last > 0
     assert halves > 0, "no kill has hit a file that was being written"
+
+
+def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"state": 1}, path)
+    opened = Path.open
+
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda self, *args: Full() if self.suffix == ".part" else opened(self, *args))
+    with pytest.raises(YoloError) as caught:
+        AtomicCheckpointIO().save_checkpoint({"state": 2, "values": torch.zeros(100)}, path)
+    assert str(caught.value) == f"{path} could not be written (No space left on device)"
+    monkeypatch.undo()
+    assert torch.load(path, weights_only=True) == {"state": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    with pytest.raises(YoloError, match="could not be written"):
+        AtomicCheckpointIO().save_checkpoint({}, path / "below.ckpt")

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from yolo.core.errors import UsageError
 from yolo.core.models import Network, build_model
 from yolo.training.compiling import CompiledNetwork, compiled
 from yolo.training.trainer_cli import make_cli
+
+ShortTraining = Callable[..., list[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -52,15 +56,9 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **options: real(function, backend=backend, **options))
 
 
-def options(data: Path, network: Path, root: Path, **more: object) -> list[str]:
-    settings = {
-        "data.root": data, "data.image_size": 64, "data.batch_size": 3, "data.num_workers": 0,
-        "data.close_mosaic_epochs": 0, "model.model_config": network, "model.warmup_epochs": 0, "ema.tau": 3,
-        "model.compile": "true", "trainer.max_epochs": 1, "trainer.accelerator": "cpu",
-        "progress.enabled": "false", "summary.enabled": "false", "record.enabled": "false",
-        "trainer.logger.init_args.save_dir": root,
-    }  # fmt: skip
-    return [f"--{key}={value}" for key, value in {**settings, **more}.items()]
+@pytest.fixture(scope="module")
+def short_training(short_training: ShortTraining) -> ShortTraining:
+    return partial(short_training, **{"data.batch_size": 3, "model.compile": "true", "trainer.limit_val_batches": 1.0})
 
 
 class Watch(Callback):
@@ -95,12 +93,12 @@ def test_an_unknown_mode_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_learns_the_same_and_resumes_either_way(
-    tiny_data: Path, small_network: Path, tmp_path: Path, graphs: list[int]
+    short_training: ShortTraining, small_network: Path, tmp_path: Path, graphs: list[int]
 ) -> None:
     """With validation at another size than training, batches of three and two images, averages and checkpoints."""
-    cli, watch = fit(options(tiny_data, small_network, tmp_path / "a"))
+    cli, watch = fit(short_training(small_network, tmp_path / "a"))
     assert graphs, "nothing was compiled"
-    plain, wanted = fit(options(tiny_data, small_network, tmp_path / "b", **{"model.compile": "false"}))
+    plain, wanted = fit(short_training(small_network, tmp_path / "b", **{"model.compile": "false"}))
     assert len(watch.losses) == 3
     assert watch.losses == pytest.approx(wanted.losses, rel=1e-4)
     for one, other in ((cli.model.model.state_dict(), plain.model.model.state_dict()),
@@ -114,20 +112,20 @@ def test_a_run_learns_the_same_and_resumes_either_way(
     assert isinstance(load_model(last(tmp_path / "a")), Network)
     for start, setting in (("a", "false"), ("b", "true")):
         more = {"model.compile": setting, "trainer.max_epochs": 2}
-        resumed, after = fit(options(tiny_data, small_network, tmp_path / f"{start}2", **more), last(tmp_path / start))
+        resumed, after = fit(short_training(small_network, tmp_path / f"{start}2", **more), last(tmp_path / start))
         assert resumed.trainer.global_step == 6
         assert len(after.losses) == 3
 
 
 def test_a_branch_that_fades_and_layers_that_are_released_are_compiled_anew(
-    tiny_data: Path, small_network: Path, tmp_path: Path, graphs: list[int]
+    short_training: ShortTraining, small_network: Path, tmp_path: Path, graphs: list[int]
 ) -> None:
     layers = tmp_path / "two-branches.yaml"
     layers.write_text(small_network.read_text() + "auxiliary:\n  - MultiheadDetection: {source: [B3, B4], tags: AUX}\n")
     more = {"trainer.max_epochs": 2, "data.batch_size": 4, "model.aux_anneal_epochs": 1, "model.freeze_until_epoch": 1}
     more |= {"model.freeze_layers": "0-1", "trainer.limit_val_batches": 0, "trainer.limit_train_batches": 1}
     losses = [
-        fit(options(tiny_data, layers, tmp_path / setting, **more, **{"model.compile": setting}))[1].losses
+        fit(short_training(layers, tmp_path / setting, **more, **{"model.compile": setting}))[1].losses
         for setting in ("true", "false")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
@@ -136,10 +134,10 @@ def test_a_branch_that_fades_and_layers_that_are_released_are_compiled_anew(
 
 @pytest.mark.usefixtures("broken")
 def test_without_a_compiler_the_run_goes_on_and_says_so_once(
-    tiny_data: Path, small_network: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    short_training: ShortTraining, small_network: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, watch = fit(options(tiny_data, small_network, tmp_path / "a"))
-    _, wanted = fit(options(tiny_data, small_network, tmp_path / "b", **{"model.compile": "false"}))
+    _, watch = fit(short_training(small_network, tmp_path / "a"))
+    _, wanted = fit(short_training(small_network, tmp_path / "b", **{"model.compile": "false"}))
     assert watch.losses == wanted.losses
     found = [record.getMessage() for record in caplog.records if "model.compile" in record.getMessage()]
     assert len(found) == 1

@@ -141,6 +141,7 @@ def test_a_checkpoint_to_resume(
         ({"ckpt_path": "nowhere.ckpt"}, 2, "nowhere.ckpt"),
         ({"trainer.logger": "lightning.pytorch.loggers.CometLogger"}, 2, "comet"),
         ({"trainer.logger.init_args.save_dir": "{file}/runs"}, 1, "cannot be written"),
+        ({"model.metrics_plots_dir": "{file}/plots"}, 1, "choose another place with model.metrics_plots_dir"),
         ({"find-lr-min": 1}, 2, "--find-lr"),
         ({"model.lerning_rate": 1}, 2, "lerning_rate"),
         ({"data.cache_images": "ram", "data.cache_max_memory_gb": 1e-6}, 2, "cache_max_memory_gb"),

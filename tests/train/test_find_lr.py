@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ from lightning.pytorch import Callback
 from PIL import Image
 
 from yolo.cli.main import main
-from yolo.core.errors import YoloError
+from yolo.core.errors import UsageError, YoloError
 from yolo.training.trainer_cli import make_cli
-from yolo.training.tuning.find_lr import FindLRCLI, run_find_lr
+from yolo.training.tuning.find_lr import FindLRCLI, RangeTest, run_find_lr
 from yolo.training.tuning.lr_curve import Point, Smoother, ramp, read_curve, rounded, smoothed
 
 
@@ -219,3 +220,29 @@ def test_a_loss_that_runs_away_at_once(tiny_data: Path, tmp_path: Path, monkeypa
 
 def _given(module, loss: float) -> torch.Tensor:
     return sum(value.sum() for value in module.model.parameters()) * 0 + loss
+
+
+def test_a_wrong_option_is_said_by_the_first_process_only(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = options(tiny_data, **{"model.nonsense": 1})
+    with pytest.raises(UsageError, match="nonsense"):
+        run_find_lr(args)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(SystemExit) as ended:
+        run_find_lr(args)
+    assert ended.value.code == 0
+
+
+def test_a_key_press_ends_it_with_the_code_of_the_signal(
+    tiny_data: Path, small_network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(RangeTest, "on_train_start", stop)
+    before = signal.getsignal(signal.SIGINT)  # which Lightning takes away
+    try:
+        assert run_find_lr(options(tiny_data, **{"model.model_config": small_network})) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not list(tmp_path.iterdir())

@@ -162,7 +162,7 @@ def test_validate_looks_at_the_limits_too(
     bundle = ModelBundle(network.spec.to_dict(), network.state_dict(), class_names=names, image_size=(64, 64))
     torch.save({"yolo": bundle.to_dict()}, tmp_path / "fresh.ckpt")
     shared_memory[0] = 1000
-    options = ["--checkpoint", str(tmp_path / "fresh.ckpt"), "--no-json", "--workers", "2", "--device", "cpu"]
+    options = ["--checkpoint", str(tmp_path / "fresh.ckpt"), "--no-json", "--no-plots", "--workers=2", "--device=cpu"]
     with caplog.at_level(logging.INFO, "yolo"):
         assert validate([*options, "--data.root", str(tiny_data)]) == 0
     assert caplog.text.count("Reducing num_workers 2 → 0") == 1

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -75,6 +76,27 @@ def test_two_loggers_get_everything_in_one_folder_and_a_resumed_run_goes_on_ther
     logged = list(csv.DictReader((run / "metrics.csv").open()))
     assert {"lr/weight", "momentum", "train/loss_step", "val/mAP"} <= set(logged[0])
     assert [row["step"] for row in logged if row["lr/weight"]] == [str(step) for step in range(6)]
+
+
+def test_steps_that_are_taken_once_more_are_not_logged_twice(
+    small_network: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """As after a kill: the files know more than the checkpoint."""
+    config = two_loggers(tmp_path)
+    run = tmp_path / "runs" / "two" / "version_0"
+    args = ["--config", config, *options(small_network, tiny_data, **{"pictures.every_n_epochs": 1})]
+    assert run_fit(args) == 0
+    best = run / "checkpoints" / "best.ckpt"
+    assert torch.load(best, weights_only=True)["global_step"] == 2, "of the first epoch"
+    assert run_fit([*args, f"--ckpt_path={best}"]) == 0
+    found = scalars(run)
+    assert [step for step, _ in found["lr/weight"]] == [step for step, _ in found["train/loss_step"]] == [0, 1, 2, 3]
+    assert [step for step, _ in found["val/mAP"]] == [1, 3]
+    logged = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [row["step"] for row in logged if row["lr/weight"]] == ["0", "1", "2", "3"]
+    events = EventAccumulator(str(run), size_guidance={"images": 0})
+    events.Reload()
+    assert next(event.step for event in events.Images("pictures/predictions")) == 1, "of the first part"
 
 
 def test_tensorboard_holds_the_configuration_without_keys(small_network: Path, tiny_data: Path, tmp_path: Path) -> None:

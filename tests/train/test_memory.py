@@ -93,6 +93,14 @@ def test_while_images_are_read(workers: int, tiny_data: Path, tmp_path: Path, mo
     assert ("data.num_workers (now 1)" in text) == bool(workers)
 
 
+def test_the_workers_that_there_are_count_not_those_that_were_asked_for(tmp_path: Path) -> None:
+    cli = make_cli(options(tmp_path, tmp_path, **{"data.num_workers": 8}))
+    cli.datamodule._affordable = {"num_workers": 2, "prefetch_factor": 3}  # as the limits of the machine left them
+    said = r"data\.num_workers \(now 2\); data\.prefetch_factor \(now 3 batches"
+    with pytest.raises(OutOfMemoryError, match=said), memory_hints(cli.trainer, cli.datamodule):
+        raise RuntimeError("DataLoader worker (pid(s) 4242) is killed by signal: Killed.")
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), OSError(2, "No such file"), KeyError("memory")]
 )

@@ -221,6 +221,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "workers": {"data": {"num_workers": 2, "prefetch_factor": 2}},
     "shortened": {"limit_train_batches": 2},
     "validated often": {"val_check_interval": 0.4},
+    "validated early": {"val_check_interval": 2},
+    "validated within steps": {"val_check_interval": 1, "accumulate_grad_batches": 2},
     "validated seldom": {"check_val_every_n_epoch": 2},
     "not validated": {"limit_val_batches": 0},
     "steps": {"max_epochs": -1, "max_steps": 7},
@@ -248,6 +250,12 @@ PLACES = (
     slow("validated often", "on_validation_batch_end:3"),
     slow("validated often", "on_validation_end:2"),
     slow("validated often", "on_validation_end:3"),
+    ("validated early", "on_train_batch_end:3"),  # the metrics of the epoch are those of a batch ago
+    slow("validated within steps", "on_train_batch_end:1"),
+    slow("validated within steps", "on_train_batch_end:2"),
+    slow("validated within steps", "on_train_batch_end:3"),
+    slow("validated within steps", "on_validation_batch_end:1"),
+    slow("validated within steps", "on_validation_batch_end:2"),
     ("validated seldom", "on_train_batch_end:3"),  # the end of an epoch is all that is left of it
     slow("validated seldom", "on_validation_end:1"),
     slow("not validated", "on_train_batch_end:3"),

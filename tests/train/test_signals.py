@@ -256,24 +256,20 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return notes
 
 
-@pytest.mark.slow
-def test_a_requeue_is_left_to_lightning_but_waits_for_the_step(
+def test_under_slurm_the_signal_means_the_same(
+    options: list[str], probe: Callable[..., str], slurm: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert run_fit([*options, probe("on_after_backward", count=2, signal="SIGUSR1")]) == 138
+    assert not slurm.exists()
+    assert not list(tmp_path.glob("hpc_ckpt*"))
+    assert "auto-requeueing" not in caplog.text
+
+
+def test_lightnings_requeue_can_have_the_signal(
     options: list[str], probe: Callable[..., str], slurm: Path, tmp_path: Path
 ) -> None:
-    assert run_fit([*options, "--trainer.default_root_dir", str(tmp_path / "whole")]) == 0
-    assert run_fit([*options, probe("on_after_backward", count=2, signal="SIGUSR1")]) == 0  # until SLURM ends it
+    run = [*options, "--trainer.max_epochs=1", "--interrupt.signals=[SIGTERM]"]
+    assert run_fit([*run, probe("on_train_batch_end", count=2, signal="SIGUSR1")]) == 0  # until SLURM ends it
     assert slurm.read_text() == "requeue 7\n"
-    assert torch.load(tmp_path / "hpc_ckpt_1.ckpt", weights_only=True)["global_step"] == 2
-    assert run_fit(options) == 0  # Lightning finds the file
-    wanted = weights(tmp_path / "whole")
-    state = torch.load(tmp_path / "runs/yolo/version_1/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    assert all(torch.equal(value, state[name]) for name, value in wanted.items())
-
-
-def test_without_lightnings_requeue_the_signal_is_ours(
-    options: list[str], probe: Callable[..., str], slurm: Path
-) -> None:
-    plugin = "lightning.pytorch.plugins.environments.SLURMEnvironment"
-    run = [*options, f"--trainer.plugins={plugin}", "--trainer.plugins.init_args.auto_requeue=false"]
-    assert run_fit([*run, probe("on_after_backward", count=2, signal="SIGUSR1")]) == 138
-    assert not slurm.exists()
+    assert (tmp_path / "hpc_ckpt_1.ckpt").is_file()

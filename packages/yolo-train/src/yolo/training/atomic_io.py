@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from yolo.core.errors import YoloError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -18,15 +21,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Save a checkpoint to a local path."""
+        """Save a checkpoint to a local path.
+
+        Raises:
+            YoloError: it cannot be written there, or the disk is full.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.part")
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())  # or the new name could outlive a power cut, and the content not
             temporary.replace(target)
+        except (OSError, RuntimeError) as error:
+            reason = error if isinstance(error, OSError) else error.__context__  # torch hides it behind one of its own
+            if not isinstance(reason, OSError):
+                raise
+            raise YoloError(f"{target} could not be written ({reason.strerror or reason})") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)

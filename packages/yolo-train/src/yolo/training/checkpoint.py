@@ -45,6 +45,7 @@ def add_bundle(checkpoint: dict[str, Any], module: YOLOModule) -> None:
             "data": _settings(module.data.config),
             "model": _settings(module.config),
             "epoch": int(checkpoint.get("epoch", 0)),
+            "step": int(checkpoint.get("global_step", 0)),
             "metrics": module.metrics_of_epoch(),
         },
     )

@@ -157,8 +157,30 @@ class NMSConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlotConfig:
+    """Pictures of every validation of ``yolo fit``.
+
+    Args:
+        save_metrics_plots: draw precision, recall and F1 curves and the confusion matrix after every validation.
+        metrics_plots_dir: folder of the folders ``epoch_<N>``, a relative one in the run folder; ``metrics`` when not
+            given.
+    """
+
+    save_metrics_plots: bool = True
+    metrics_plots_dir: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig(
-    NetworkConfig, OptimizerConfig, ScheduleConfig, FreezeConfig, LossConfig, AuxiliaryConfig, SpeedConfig, NMSConfig
+    NetworkConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    FreezeConfig,
+    LossConfig,
+    AuxiliaryConfig,
+    SpeedConfig,
+    NMSConfig,
+    PlotConfig,
 ):
     """Everything below ``model:`` in a configuration file."""
 

@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from yolo.core.errors import UsageError, YoloError
+from yolo.core.errors import UsageError
 from yolo.data.cache.loader import CachedImageLoader
 from yolo.data.cache.resources import check_resources, estimate_bytes
 from yolo.data.cache.settings import CacheSettings, cache_folder, check_encryption
@@ -36,9 +36,10 @@ from yolo.training.module import YOLOModule
 from yolo.training.overview import WIDTH, overview
 from yolo.training.processes import ending_together, one_voice
 from yolo.training.run_lock import RunLock
-from yolo.training.runs import coming_folder
+from yolo.training.runs import check_place, coming_folder
 from yolo.training.schedulers.warmup import WarmupSchedule
 from yolo.training.trainer_cli import YOLOCLI, answer_old_options, make_cli
+from yolo.training.trainer_options import check_validation
 from yolo.training.wording import byte_size, duration, number_of, short_path
 
 OPTION = "--dry-run"
@@ -119,6 +120,7 @@ class RehearsalCLI(YOLOCLI):
             trainer.limit_val_batches = 1
         for name in _QUIET:
             self.config[name].enabled = False
+        self.config.model.save_metrics_plots = False
         self.config.data.cache_labels = False
 
     def instantiate_classes(self) -> None:
@@ -174,6 +176,7 @@ def run_dry(args: Sequence[str]) -> int:
                 cli = make_cli(args, partial(RehearsalCLI, folder))
                 assert isinstance(cli, RehearsalCLI)
                 _rehearse(cli)
+                check_validation(real.trainer, cli.datamodule.batches_per_epoch())
         except Stopped as stopped:
             return stopped.code
         config = real.datamodule.config
@@ -215,36 +218,14 @@ def _splits(trainer: Trainer) -> tuple[str, ...]:
 
 
 def _place_of_run(real: YOLOCLI) -> str:
-    """Say where the run would go.
-
-    Raises:
-        YoloError: nothing can be written there.
-    """
+    """Say where the run would go, and raise YoloError when nothing can be written there."""
     trainer = real.trainer
+    check_place(trainer, real.model.config)
     folder = coming_folder(trainer)
-    _check_writable(folder or Path(trainer.default_root_dir).absolute())
-    for saver in trainer.checkpoint_callbacks:
-        home = saver.folder if isinstance(saver, YOLOCheckpoint) else getattr(saver, "dirpath", None)
-        if home is not None and Path(home).is_absolute():
-            _check_writable(Path(home))
     if folder is None:
         return f"as {type(trainer.loggers[0]).__name__} decides"
     goes_on = f", goes on from {Path(real.config.ckpt_path).name}" if real.config.ckpt_path else ""
     return f"{short_path(folder)}{goes_on}"
-
-
-def _check_writable(folder: Path) -> None:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    try:
-        if not existing.is_dir():
-            raise NotADirectoryError(0, "it is no folder")
-        with tempfile.TemporaryFile(dir=existing):  # which leaves nothing behind
-            pass
-    except OSError as error:
-        raise YoloError(
-            f"the run would be written to {folder}, but {existing} cannot be written ({error.strerror}): choose "
-            "another place with trainer.logger.init_args.save_dir, or trainer.default_root_dir without a logger"
-        ) from error
 
 
 def _cache(config: DataConfig, tables: Mapping[str, LabelTable]) -> str:

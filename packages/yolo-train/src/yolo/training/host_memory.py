@@ -6,6 +6,8 @@ import ctypes
 import os
 import sys
 
+from lightning.pytorch import Callback, LightningModule, Trainer
+
 # Parameters and defaults of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER = -1
@@ -13,6 +15,24 @@ _DEFAULT_MMAPS = 65536
 _MOST_KEPT = 64 << 20  # how far the threshold for giving memory back rises by itself
 
 _OF_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_")
+
+
+class KeptMemory(Callback):
+    """Keeps freed memory for the next step while a module is on the CPU, and gives it back at the end or an error."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep it from here on."""
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give it back."""
+        if trainer.strategy.root_device.type == "cpu":
+            return_freed_memory()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give it back: after an error Lightning tears nothing down."""
+        self.teardown(trainer, pl_module, "fit")
 
 
 def keep_freed_memory() -> bool:

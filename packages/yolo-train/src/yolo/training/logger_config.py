@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import warnings
 from collections.abc import Sequence
@@ -55,18 +57,30 @@ def continue_loggers(config: Namespace, checkpoint: Path) -> None:
 
 
 @rank_zero_only
-def keep_metrics(loggers: Sequence[Logger]) -> None:
-    """Let the table of a resumed run's CSVLogger go on; Lightning's would begin by deleting it."""
+def keep_metrics(loggers: Sequence[Logger], *, before: int) -> None:
+    """Let TensorBoard's curves and the table of a CSVLogger go on in a resumed run, without what is done once more.
+
+    Args:
+        loggers: not yet in use. Lightning's CSVLogger would begin by deleting the table.
+        before: the step the run goes on with; a run that was killed may have logged that one and more.
+    """
     for logger in loggers:
+        if isinstance(logger, TensorBoardLogger) and logger._kwargs.get("purge_step") is None:
+            logger._kwargs["purge_step"] = before
         path = Path(logger.log_dir or "") / "metrics.csv"
         if not isinstance(logger, CSVLogger) or not path.is_file():
             continue
-        content = path.read_bytes()
+        table = csv.DictReader(path.read_text().splitlines())
+        rows = [row for row in table if int(row.get("step") or 0) < before]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that it deletes the file
             writer = logger.experiment
-        write_atomically(path, content)
-        writer.metrics_keys = content.decode().partition("\n")[0].strip().split(",")
+        writer.metrics_keys = list(table.fieldnames or [])
+        text = io.StringIO(newline="")
+        kept = csv.DictWriter(text, writer.metrics_keys, extrasaction="ignore")
+        kept.writeheader()
+        kept.writerows(rows)
+        write_atomically(path, text.getvalue().encode())
 
 
 def agree_on_versions(loggers: Sequence[Logger]) -> None:

@@ -41,7 +41,7 @@ def memory_hints(trainer: Trainer, datamodule: YOLODataModule) -> Iterator[None]
         where = _place(error)
         if where is None:
             raise
-        hints = _loader_hints(datamodule.config) if where == "loader" else _step_hints(trainer, datamodule, where)
+        hints = _loader_hints(datamodule.loading) if where == "loader" else _step_hints(trainer, datamodule, where)
         raise OutOfMemoryError(
             f"{_SAID[where]} ({_first_line(error)}). Lower one of these: {'; '.join(hints)}"
         ) from error

@@ -15,6 +15,7 @@ from yolo.core.models import build_model
 from yolo.core.models.counts import count
 from yolo.core.models.fuse import fuse
 from yolo.data.sampler import mixing_epochs
+from yolo.training.datamodule import YOLODataModule
 from yolo.training.estimate import MemoryEstimate, estimate_memory
 from yolo.training.module import YOLOModule
 from yolo.training.runs import run_folder
@@ -84,7 +85,14 @@ def _data(trainer: Trainer, module: YOLOModule) -> str:
         text += f"{len(val):,} validation images with {len(val.boxes):,} boxes"
     else:
         text += "no validation"
-    return f"{text}; {data.config.root} ({data.config.format})"
+    return f"{text}; {_place(data)} ({data.config.format})"
+
+
+def _place(data: YOLODataModule) -> str:
+    """The configured folder, or that of the pictures when they are elsewhere, as those of ``synthetic`` are."""
+    paths, root = data.labels("train").paths, Path(data.config.root)
+    inside = not len(paths) or Path(paths[0]).is_relative_to(root.expanduser().absolute())
+    return str(root if inside else short_path(Path(paths[0]).parent))
 
 
 def _classes(names: tuple[str, ...]) -> str:

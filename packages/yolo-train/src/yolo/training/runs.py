@@ -11,6 +11,9 @@ from weakref import WeakKeyDictionary
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from yolo.core.errors import YoloError
+from yolo.core.files import check_writable
+from yolo.training.config import PlotConfig
 from yolo.training.logger_config import version_of
 
 DEFAULT_NAME = "yolo"
@@ -97,6 +100,37 @@ def no_empty_folder(trainer: Trainer) -> Iterator[None]:
                 with suppress(OSError):  # not empty, or never made
                     path.rmdir()
         raise
+
+
+def check_place(trainer: Trainer, plots: PlotConfig) -> None:
+    """See that the files of a run can be written where they are to go; nothing is left there.
+
+    Args:
+        trainer: of the run.
+        plots: where its plots go.
+
+    Raises:
+        YoloError: they cannot.
+    """
+    own = "trainer.logger.init_args.save_dir, or trainer.default_root_dir without a logger"
+    folder = coming_folder(trainer) or Path(trainer.default_root_dir).absolute()
+    _check_writable(folder, own)
+    if plots.save_metrics_plots and plots.metrics_plots_dir is not None:
+        _check_writable(folder / plots.metrics_plots_dir, "model.metrics_plots_dir")
+    for saver in trainer.checkpoint_callbacks:
+        home = getattr(saver, "folder", None) or getattr(saver, "dirpath", None)
+        if home is not None and Path(home).is_absolute():
+            _check_writable(Path(home), "dirpath of the checkpoint callback")
+
+
+def _check_writable(folder: Path, options: str) -> None:
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise YoloError(
+            f"the run would be written to {folder}, but {error.filename} cannot be written ({error.strerror}): choose "
+            f"another place with {options}"
+        ) from error
 
 
 def coming_folder(trainer: Trainer) -> Path | None:

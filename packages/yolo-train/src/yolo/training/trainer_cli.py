@@ -20,6 +20,7 @@ from yolo.data.option_errors import refused_class, tell_plainly
 from yolo.training.atomic_io import AtomicCheckpointIO
 from yolo.training.callback_list import NAMED_CALLBACKS, answer_place_in_list, merge_callbacks, settle_listed
 from yolo.training.callbacks.interrupt import Stopped, interruptible
+from yolo.training.callbacks.plots import MetricPlots
 from yolo.training.configs import expand_config_names
 from yolo.training.datamodule import YOLODataModule
 from yolo.training.logger_config import (
@@ -33,8 +34,9 @@ from yolo.training.memory import memory_hints
 from yolo.training.module import YOLOModule
 from yolo.training.processes import ending_together, one_voice
 from yolo.training.run_lock import RunLock
-from yolo.training.runs import go_on_in_folder, no_empty_folder
+from yolo.training.runs import check_place, go_on_in_folder, no_empty_folder
 from yolo.training.saved_config import ConfigCallback
+from yolo.training.trainer_options import check_sections, check_seed, check_trainer, naming_the_option
 
 
 class YOLOCLI(LightningCLI):
@@ -50,7 +52,10 @@ class YOLOCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; Lightning's own method warns that ``sys.argv`` holds other arguments, which is how we are called."""
         tell_plainly(parser, list(args))
+        check_sections(args, ("trainer", *NAMED_CALLBACKS))
         self.config = parser.parse_args(list(args))
+        check_trainer(self.config.trainer)
+        check_seed(self.config.seed_everything)
         settle_listed(self.config, list(args))
         self._given = list(args)
 
@@ -61,7 +66,8 @@ class YOLOCLI(LightningCLI):
         if path is not None:
             if not Path(path).is_file():
                 raise UsageError(f"--ckpt_path {path}: there is no such file")
-            read_checkpoint(path)  # says clearly what is wrong with a file that is no checkpoint of ours
+            bundle = read_checkpoint(path)  # says clearly what is wrong with a file that is no checkpoint of ours
+            self.resumed_step = int(bundle.extra.get("step", 0))
         if self.config.trainer.logger is True:
             self.config.trainer.logger = dict_to_namespace(default_logger())
         _settle_root(self.config)
@@ -79,9 +85,10 @@ class YOLOCLI(LightningCLI):
             progress=config.get("enable_progress_bar") is not False,
         )
         saved = ConfigCallback(self.parser, self.recorded)
-        config["callbacks"] = [*merged, saved, RunLock(saved.text, ["yolo", "fit", *self._given])]
+        config["callbacks"] = [*merged, MetricPlots(), saved, RunLock(saved.text, ["yolo", "fit", *self._given])]
         config["plugins"] = _with_atomic_checkpoints(config.get("plugins"))
-        trainer = self.trainer_class(**config)
+        with naming_the_option(config):
+            trainer = self.trainer_class(**config)
         agree_on_versions(trainer.loggers)
         if self.config.ckpt_path is not None:
             go_on_in_folder(trainer, Path(self.config.ckpt_path))
@@ -135,7 +142,7 @@ def make_cli(
             "use_distributed_sampler": False,  # our samplers shard by themselves
             "enable_model_summary": False,  # our own says what counts, in one line
         },
-        parser_kwargs={"prog": f"yolo {command}", "description": description},
+        parser_kwargs={"prog": f"yolo {command}", "description": description, "allow_abbrev": False},
     )
     try:
         return made()
@@ -159,9 +166,11 @@ def run_fit(args: Sequence[str], kind: Callable[..., YOLOCLI] = YOLOCLI) -> int:
     with one_voice():
         answer_old_options(args)
         cli = make_cli(args, kind)
+        if cli.trainer.is_global_zero and not getattr(cli.trainer, "fast_dev_run", False):
+            check_place(cli.trainer, cli.model.config)
     cli.model.resume_from = cli.config.ckpt_path
     if cli.config.ckpt_path is not None:
-        keep_metrics(cli.trainer.loggers)
+        keep_metrics(cli.trainer.loggers, before=cli.resumed_step)
     fit = partial(cli.trainer.fit, cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
     try:
         with (

@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
+from yolo.core.errors import UsageError
+
 
 class YOLOEarlyStopping(EarlyStopping):
     """Stop when the monitored metric has not improved for ``patience`` validations.
@@ -42,6 +44,10 @@ class YOLOEarlyStopping(EarlyStopping):
         log_rank_zero_only: bool = True,
         enabled: bool = True,
     ) -> None:
+        if mode not in ("max", "min"):
+            raise UsageError(f"early_stopping.mode is {mode}; it has to be max or min")
+        if patience < 0:
+            raise UsageError(f"early_stopping.patience is {patience}; it cannot be negative")
         super().__init__(
             monitor=monitor,
             mode=mode,

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from yolo.core.errors import UsageError
 from yolo.training.module import YOLOModule
 from yolo.training.processes import share_from_first
 
@@ -30,6 +31,10 @@ class EMACallback(Callback):
     """
 
     def __init__(self, decay: float = 0.9999, tau: float = 2000.0, enabled: bool = True) -> None:
+        if not 0 <= decay < 1:
+            raise UsageError(f"ema.decay is {decay}; it has to be at least 0 and below 1")
+        if not tau > 0:
+            raise UsageError(f"ema.tau is {tau}; it has to be above 0")
         self.decay = decay
         self.tau = tau
         self.enabled = enabled

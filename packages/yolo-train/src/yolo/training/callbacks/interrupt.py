@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Timer
 
 from yolo.core.errors import UsageError
 from yolo.training.callbacks.checkpoint import YOLOCheckpoint
+from yolo.training.callbacks.last_resort import last_resort
 from yolo.training.runs import run_folder
 from yolo.training.wording import short_path
 
@@ -53,8 +54,8 @@ class InterruptCallback(Callback):
 
     The stop happens when the optimiser step under way is complete; in a validation, after the batch under way, and the
     validation is done again by the run that goes on. Several processes agree on the step. A second signal, a second or
-    more later, ends the process at once. Where SLURM is to requeue the job (Lightning's ``SLURMEnvironment``), its
-    signal stays Lightning's, but is answered between two steps.
+    more later, ends the process at once. Under SLURM Lightning would answer ``SIGUSR1`` by a file of its own and a
+    requeue; here the signal means the same everywhere, and the script of the job requeues it.
 
     Args:
         enabled: false leaves signals and time limit to Python and Lightning, which save nothing.
@@ -80,18 +81,19 @@ class InterruptCallback(Callback):
         self.every_n_train_steps = every_n_train_steps
         self._asked = 0
         self._asked_at = 0.0
+        self._answered_at = 0.0
         self._training = False
         self._process = os.getpid()
-        self._requeue: dict[int, Callable[[int, FrameType | None], Any]] = {}
-        self._to_requeue = 0
         self._shared_batches = 0
 
     @contextmanager
     def listening(self, trainer: Trainer) -> Iterator[None]:
         """Answer signals within the block; before the first step and after the last one they end it at once."""
-        before = self._listen(trainer)
+        before = self._listen()
+        _no_requeue_of_its_own(trainer, before)
         try:
-            yield
+            with last_resort(before, lambda: self._answered_at, lambda: self._training, again=_AGAIN):
+                yield
         finally:
             self._training = False
             for number, handler in before.items():
@@ -101,25 +103,22 @@ class InterruptCallback(Callback):
         """Ask for a stop from another thread, as a signal would."""
         self._asked, self._asked_at = number, time.monotonic()
 
-    def _listen(self, trainer: Trainer) -> dict[int, Any]:
+    def _listen(self) -> dict[int, Any]:
         """Put our handlers in place; returns those that were there. Only the main thread can."""
-        requeue = _requeue_signal(trainer)
         if not self.enabled or threading.current_thread() is not threading.main_thread():
             return {}
         self._process = os.getpid()
         before = {}
         for name in self.signals:
             number = signal.Signals.__members__.get(name)
-            if number is not None and number != requeue:
+            if number is not None:
                 before[int(number)] = signal.signal(number, self._answer)
         return before
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a worker that was forked a moment ago
-        if number in self._requeue:
-            self._to_requeue = number
-            return
+        self._answered_at = time.monotonic()
         name = signal.Signals(number).name
         if not self._training:
             raise Stopped(128 + number, name)
@@ -146,22 +145,12 @@ class InterruptCallback(Callback):
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the place of Lightning's handlers, which are set just before."""
-        self._replace_lightnings(trainer)
+        self._listen()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to save."""
-        self._replace_lightnings(trainer)
+        self._listen()
         self._training = self.enabled
-
-    def _replace_lightnings(self, trainer: Trainer) -> None:
-        self._listen(trainer)
-        number = _requeue_signal(trainer)
-        if not self.enabled or number is None or threading.current_thread() is not threading.main_thread():
-            return
-        handler = signal.getsignal(number)
-        if callable(handler) and handler != self._answer:
-            self._requeue[number] = handler
-            signal.signal(number, self._answer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop between two epochs."""
@@ -223,18 +212,13 @@ class InterruptCallback(Callback):
     def _stop_if_asked(self, trainer: Trainer) -> None:
         if not self.enabled:
             return
-        asked, requeue = self._asked, self._to_requeue
+        asked = self._asked
         if trainer.world_size > 1:
-            agreed = trainer.strategy.reduce(_number(trainer, asked << 16 | requeue), reduce_op="max")
-            asked, requeue = int(agreed) >> 16, int(agreed) & 0xFFFF
+            asked = int(trainer.strategy.reduce(_number(trainer, asked), reduce_op="max"))
         if asked == _TIME_IS_UP:
             raise Stopped(0, "trainer.max_time")
         if asked:
             raise Stopped(0 if _is_child(trainer) else 128 + asked, signal.Signals(asked).name)
-        if requeue:
-            self._to_requeue = 0
-            if requeue in self._requeue:
-                self._requeue[requeue](requeue, None)
 
 
 @contextmanager
@@ -248,12 +232,11 @@ def interruptible(trainer: Trainer) -> Iterator[None]:
         yield
 
 
-def _requeue_signal(trainer: Trainer) -> int | None:
-    """The signal at which Lightning saves and hands the job back to SLURM; None where it does not."""
+def _no_requeue_of_its_own(trainer: Trainer, answered: Collection[int]) -> None:
+    """Let Lightning not say, under SLURM, that it saves and requeues at a signal which it is not to answer."""
     environment = trainer._accelerator_connector.cluster_environment
-    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
-        return None
-    return int(environment.requeue_signal or signal.SIGUSR1)
+    if isinstance(environment, SLURMEnvironment) and (environment.requeue_signal or signal.SIGUSR1) in answered:
+        environment.auto_requeue = False
 
 
 def _number(trainer: Trainer, value: int) -> torch.Tensor:

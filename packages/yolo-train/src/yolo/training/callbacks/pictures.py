@@ -111,12 +111,13 @@ def _name_of_batch(trainer: Trainer, config: DataConfig) -> str | None:
 
 
 def _send(trainer: Trainer, name: str, picture: NDArray[np.uint8]) -> None:
-    """Give a picture to every logger that can take one."""
+    """Give a picture to every logger that can take one, at the step that metrics are logged at."""
+    step = trainer.fit_loop.epoch_loop._batches_that_stepped
     for logger in trainer.loggers:
         log_image = getattr(logger, "log_image", None)  # W&B, and others that follow Lightning's own way
         if callable(log_image):
-            log_image(key=f"pictures/{name}", images=[picture], step=trainer.global_step)
+            log_image(key=f"pictures/{name}", images=[picture], step=step)
             continue
         add_image = getattr(getattr(logger, "experiment", None), "add_image", None)  # TensorBoard
         if callable(add_image):
-            add_image(f"pictures/{name}", picture, trainer.global_step, dataformats="HWC")
+            add_image(f"pictures/{name}", picture, step, dataformats="HWC")

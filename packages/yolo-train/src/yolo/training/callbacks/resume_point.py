@@ -48,12 +48,13 @@ class ResumePoint(Callback):
         own = ranks[trainer.global_rank] if len(ranks) == trainer.world_size else None
         if own is not None:
             set_random_state(own["random"])
-        if position is not None and position.batch > 0:
-            self._validated = saved["validated"]
-            self._pending_sums = own["sums"] if own is not None else {}
         trainer.callback_metrics.update(saved["metrics"])
+        if position is None or position.batch == 0:
+            return
+        self._validated = saved["validated"]
+        self._pending_sums = own["sums"] if own is not None else {}
         restore = getattr(pl_module, "restore_metrics", None)
-        if restore is not None and self._validated:
+        if restore is not None and saved["validation"]:  # of this epoch, be it batches ago
             restore(saved["validation"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

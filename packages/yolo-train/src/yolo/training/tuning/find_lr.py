@@ -8,6 +8,7 @@ steepest slope over the rate and not over its logarithm.
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from yolo.cli.output import track
 from yolo.core.errors import UsageError, YoloError
 from yolo.data.types import Batch
 from yolo.training.memory import memory_hints
+from yolo.training.processes import ending_together, one_voice
 from yolo.training.schedulers.plot import check_suffix
 from yolo.training.trainer_cli import YOLOCLI, answer_old_options, make_cli
+from yolo.training.trainer_options import naming_the_option
 from yolo.training.tuning.lr_curve import (
     DIVERGED,
     Point,
@@ -143,7 +146,8 @@ class FindLRCLI(YOLOCLI):
         trainer.fast_dev_run = False
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        return self.trainer_class(**{**config, "callbacks": [self.test]})
+        with naming_the_option(config):
+            return self.trainer_class(**{**config, "callbacks": [self.test]})
 
 
 def run_find_lr(args: Sequence[str]) -> int:
@@ -156,16 +160,22 @@ def run_find_lr(args: Sequence[str]) -> int:
         UsageError: an option or a configuration key is wrong.
         YoloError: the loss did not fall at any rate, or ran away at once.
     """
-    answer_old_options(args)
-    cli = make_cli(
-        args,
-        FindLRCLI,
-        command="fit --find-lr",
-        description="Take steps with growing learning rates, and suggest one. Nothing is trained or kept.",
-    )
+    with one_voice():
+        answer_old_options(args)
+        cli = make_cli(
+            args,
+            FindLRCLI,
+            command="fit --find-lr",
+            description="Take steps with growing learning rates, and suggest one. Nothing is trained or kept.",
+        )
     assert isinstance(cli, FindLRCLI)
-    with memory_hints(cli.trainer, cli.datamodule):
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    try:
+        with ending_together(cli.trainer), memory_hints(cli.trainer, cli.datamodule):
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    except SystemExit:  # Lightning's answer to Ctrl-C, with code 1
+        if cli.trainer.interrupted:
+            return 128 + signal.SIGINT
+        raise
     if cli.trainer.is_global_zero:
         _tell(cli)
     return 0

@@ -69,7 +69,7 @@ def test_a_folder_gives_pictures_and_json_in_original_pixels(yolo: Run, checkpoi
     records = json.loads((out / "predictions.json").read_text())
     assert [record["image"] for record in records] == ["first.JPG", "more/second.jpg"]
     for record in records:
-        assert set(record) == {"image", "width", "height", "detections"}
+        assert set(record) == {"image", "frame", "width", "height", "detections"}
         original = read_image(images / record["image"])
         assert (record["height"], record["width"]) == original.shape[:2]
         assert len(record["detections"]) == 5
@@ -92,11 +92,11 @@ def test_an_earlier_run_is_never_overwritten(yolo: Run, checkpoint: Path, images
         assert yolo("predict", "-c", str(checkpoint), "-s", "images/first.JPG").code == 0
     shutil.rmtree("runs/predict/1")
     assert yolo("predict", "-c", str(checkpoint), "-s", "images/first.JPG").code == 0
-    assert files(Path("runs/predict")) == [f"{n}/{name}" for n in (2, 3) for name in ("first.JPG", "predictions.json")]
+    assert files(Path("runs/predict")) == [f"{n}/{name}" for n in (2, 3) for name in ("first.JPG",)]
 
 
 def test_a_picture_is_written_also_when_nothing_is_found(yolo: Run, checkpoint: Path, images: Path):
-    result = yolo("predict", "-c", str(checkpoint), "-s", "images", "--conf", "0.999", "-o", "out")
+    result = yolo("predict", "-c", str(checkpoint), "-s", "images", "--conf", "0.999", "-o", "out", "--save-json")
     assert result.code == 0 and "nothing found" in result.out and "2 images, 0 objects" in result.out
     assert files(Path("out")) == ["first.JPG", "more/second.jpg", "predictions.json"]
     assert [record["detections"] for record in json.loads(Path("out/predictions.json").read_text())] == [[], []]

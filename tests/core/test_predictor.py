@@ -62,7 +62,7 @@ def find(network):
 
     def make(**options):
         predictor = Predictor(network, **{"class_names": NAMES, "image_size": (320, 192), "device": "cpu", **options})
-        predictor._network = ColourFinder(network.spec)
+        predictor._engine._network = ColourFinder(network.spec)
         return predictor
 
     return make

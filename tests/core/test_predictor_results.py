@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from yolo.core.class_names import read_class_names
-from yolo.core.errors import UsageError
+from yolo.core.errors import UsageError, YoloError
 from yolo.core.results import Detections
 
 
@@ -42,7 +43,7 @@ def test_it_is_frozen(found):
 
 def test_json_is_plain_and_complete(found):
     data = json.loads(found.to_json())
-    assert data == {"image": "a b.jpg", "width": 100, "height": 50, "detections": found.to_records()}
+    assert data == {"image": "a b.jpg", "frame": None, "width": 100, "height": 50, "detections": found.to_records()}
     assert data["detections"][0] == {"label": 1, "name": "dög", "score": 0.9, "box": [1.23, 2.0, 30.0, 40.5]}
     assert data["detections"][2]["score"] == 0.12346
     assert found.to_json().isascii()
@@ -123,3 +124,47 @@ def test_the_examples_in_the_documentation_run(name):
     __import__(name)
     result = doctest.testmod(sys.modules[name])
     assert result.attempted and not result.failed
+
+
+def test_coco_results_have_corners_and_sides(found):
+    records = found.to_coco(17, category_ids=(3, 90))
+    assert [record["category_id"] for record in records] == [90, 3, 90]
+    assert records[0] == {"image_id": 17, "category_id": 90, "bbox": [1.234, 2.0, 28.766, 38.5], "score": 0.9}
+    assert [record["category_id"] for record in found.to_coco("a b.jpg")] == [1, 0, 1]
+
+
+def test_a_result_draws_itself_on_its_picture_only(found):
+    image = np.zeros((50, 100, 3), np.uint8)
+    drawn = found.plot(image)
+    assert drawn.shape == image.shape and drawn.any() and not image.any()
+    with pytest.raises(YoloError, match="100x50"):
+        found.plot(image[:40])
+    with pytest.raises(YoloError, match="plot"):
+        dataclasses.replace(found, path=None).plot()
+
+
+def test_a_result_of_a_file_reads_it_again(found, tmp_path):
+    Image.fromarray(np.full((50, 100, 3), 9, np.uint8)).save(tmp_path / "a.png")
+    drawn = dataclasses.replace(found, path=tmp_path / "a.png").plot()
+    assert (drawn == 9).all(axis=2).any() and not (drawn == 9).all()
+
+
+def test_supervision_gets_boxes_scores_classes_and_names(found):
+    import supervision
+
+    given = found.to_supervision()
+    assert isinstance(given, supervision.Detections) and len(given) == 3
+    assert np.array_equal(given.xyxy, found.boxes) and np.array_equal(given.confidence, found.scores)
+    assert given.class_id.tolist() == [1, 0, 1] and given["class_name"].tolist() == ["dög", "cat", "dög"]
+
+
+def test_without_supervision_there_is_one_line(found, monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(YoloError, match=r"pip install 'yolo-core\[supervision\]'"):
+        found.to_supervision()
+
+
+def test_frames_carry_their_number(found):
+    frame = dataclasses.replace(found, path=Path("clip.mp4"), source="clip.mp4", frame=7)
+    assert repr(frame) == "Detections('clip.mp4', frame 7, 100x50: 2 dög, 1 cat)"
+    assert frame.select(frame.scores > 0.5).frame == 7 and frame.to_dict()["frame"] == 7

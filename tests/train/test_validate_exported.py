@@ -15,9 +15,9 @@ from yolo.cli.main import main
 from yolo.core.boxes.convert import xyxy_to_cxcywh
 from yolo.core.decode import decode
 from yolo.core.errors import UsageError, YoloError
+from yolo.core.exported import find_backend
 from yolo.core.plugins import ExportBackendSpec, get_manager, hookimpl, reset_manager
 from yolo.core.weights.load import load_model
-from yolo.training.validation.exported import find_backend
 from yolo.training.validation.subject import open_subject
 
 NAMES = ("circle", "square", "triangle", "star")
@@ -284,7 +284,7 @@ def test_a_file_knows_no_data(
 def test_a_device_is_for_checkpoints(fake_file) -> None:
     path = fake_file()
     assert open_subject(path, device="cpu").device.type == "cpu"
-    with pytest.raises(UsageError, match=r"--device cuda: .* its runtime 'fake' runs; leave --device out"):
+    with pytest.raises(UsageError, match=r"device cuda: .* its runtime 'fake' runs; leave the device out"):
         open_subject(path, device="cuda")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,21 +12,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yolo.core.boxes.nms import Detected, non_max_suppression
-from yolo.core.decode import decode
-from yolo.core.device import pick_device
+from yolo.core.boxes.nms import non_max_suppression, suppress
+from yolo.core.decode import Decoded
+from yolo.core.engine import Engine, open_engine
 from yolo.core.errors import UsageError, YoloError
-from yolo.core.image_size import DEFAULT_SIZE, check_image_size
-from yolo.core.letterbox import LetterboxGeometry, letterbox, undo_letterbox
-from yolo.core.models.fuse import fuse
+from yolo.core.image_size import check_image_size
+from yolo.core.letterbox import LetterboxGeometry, undo_letterbox
 from yolo.core.models.network import Network
+from yolo.core.read_ahead import read_ahead
 from yolo.core.results import Detections
-from yolo.core.sources import Picture, Source, iter_items, read_item
+from yolo.core.sources import Picture, Source, count_items, is_endless, iter_items, read_item
+from yolo.core.tiling import Region, cut_at_edge, parts_of_others, tile_grid
+from yolo.core.views import AUGMENTED, PLAIN, in_one_frame, look
 from yolo.core.weights.bundle import ModelBundle
-from yolo.core.weights.load import load_bundle
 
-_BATCH_ON_CPU = 1  # a larger one is no faster there, and takes more memory
-_BATCH_ELSEWHERE = 8
+_AHEAD = 2  # pictures that are read while a batch is in the network
 
 
 class Prediction(NamedTuple):
@@ -34,10 +35,12 @@ class Prediction(NamedTuple):
     Attributes:
         image: uint8 ``[H, W, 3]`` RGB, the upright picture.
         detections: boxes in pixels of ``image``.
+        rate: frames a second where it is of a video, 0 where that is not known.
     """
 
     image: NDArray[np.uint8]
     detections: Detections
+    rate: float = 0.0
 
 
 class Predictor:
@@ -53,7 +56,8 @@ class Predictor:
     [Detections(96x48: nothing found)]
 
     Args:
-        model: a file (``.ckpt``, or plain weights), what was read from one, or a network.
+        model: a checkpoint (``.ckpt``), plain weights, an exported file (``.onnx``, ...), what was read from one, or a
+            network.
         confidence: detections with a score at or below this are dropped.
         iou: of two boxes of one class that overlap more than this, the weaker is dropped.
         max_detections: per picture.
@@ -62,6 +66,11 @@ class Predictor:
         class_names: instead of the checkpoint's.
         batch_size: pictures per pass; default: 1 on the CPU, 8 elsewhere.
         architecture: for a file of plain weights, the network they belong to: a published name or a YAML file.
+        class_agnostic: boxes of different classes suppress each other, too.
+        tile: cut larger pictures into tiles of this side, or (width, height), in their own pixels, and look at each of
+            them as well as at the whole.
+        overlap: least share of a tile that it has in common with the next.
+        augment: look at every picture mirrored and smaller, too (test-time augmentation), at four times the cost.
 
     Attributes:
         class_names: one per class.
@@ -85,25 +94,32 @@ class Predictor:
         class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
         architecture: str | Path | None = None,
+        class_agnostic: bool = False,
+        tile: int | str | Sequence[int] | None = None,
+        overlap: float = 0.25,
+        augment: bool = False,
     ) -> None:
         self.confidence = _fraction("confidence", confidence)
         self.iou = _fraction("iou", iou)
         self.max_detections = _positive("max_detections", max_detections)
-        self.device = pick_device(device)
-        known: ModelBundle | None = None
-        if not isinstance(model, Network):
-            known = model if isinstance(model, ModelBundle) else load_bundle(model, model=architecture)
-            model = known.build(name="the checkpoint" if isinstance(model, ModelBundle) else str(model))
-        self.class_names = _names(class_names, known, model.num_classes)
-        wanted = image_size if image_size is not None else (known.image_size if known else DEFAULT_SIZE)
-        self.image_size = check_image_size(wanted, stride=max(model.strides))
-        self.batch_size = _positive(
-            "batch_size", batch_size or (_BATCH_ON_CPU if self.device.type == "cpu" else _BATCH_ELSEWHERE)
-        )
-        self._network = fuse(model).to(self.device)
+        self.class_agnostic = class_agnostic
+        self.tile = None if tile is None else check_image_size(tile, stride=1)
+        self.overlap = _fraction("overlap", overlap, below=1.0)
+        self._views = AUGMENTED if augment else PLAIN
+        self._engine: Engine = open_engine(model, image_size=image_size, device=device, architecture=architecture)
+        self.class_names = _names(class_names, self._engine.class_names)
+        self.image_size, self.device = self._engine.image_size, self._engine.device
+        self.batch_size = _positive("batch_size", self._engine.batch_size if batch_size is None else batch_size)
 
-    def __call__(self, source: Source) -> list[Detections]:
-        """Predict on a file, a folder, a PIL image, a uint8 RGB array ``[H, W, 3]``, or an iterable of these.
+    def __call__(self, source: Source, *, bgr: bool = False) -> list[Detections]:
+        """Predict on whatever :func:`yolo.core.sources.iter_items` takes.
+
+        That is a file, a folder, a pattern, a video, an address, a PIL image, a uint8 RGB array ``[H, W, 3]``, a tensor
+        ``[3, H, W]``, or an iterable of these.
+
+        Args:
+            source: what to predict on.
+            bgr: arrays have blue first, as OpenCV reads them.
 
         Returns:
             One result per picture, in the order of the source.
@@ -112,28 +128,29 @@ class Predictor:
             ImageError: a picture cannot be read.
             UsageError: something that is no picture.
         """
-        return list(self.predict_iter(source))
+        return list(self.predict_iter(source, bgr=bgr))
 
     def predict_iter(
-        self, source: Source, *, on_error: Callable[[YoloError], None] | None = None
+        self, source: Source, *, bgr: bool = False, on_error: Callable[[YoloError], None] | None = None
     ) -> Iterator[Detections]:
         """Like calling, but one result at a time, in constant memory: the source may be an endless generator.
 
         Args:
             source: see :meth:`__call__`.
+            bgr: see :meth:`__call__`.
             on_error: what to do with a picture that cannot be read; it is then left out. Default: raise.
         """
-        for prediction in self.predict_pairs(source, on_error=on_error):
+        for prediction in self.predict_pairs(source, bgr=bgr, on_error=on_error):
             yield prediction.detections
 
     def predict_pairs(
-        self, source: Source, *, on_error: Callable[[YoloError], None] | None = None
+        self, source: Source, *, bgr: bool = False, on_error: Callable[[YoloError], None] | None = None
     ) -> Iterator[Prediction]:
         """Like :meth:`predict_iter`, with the pictures, so that nobody has to read them again to draw on them."""
         batch: list[Picture] = []
-        for item in iter_items(source):
+        for read in self._readers(source, bgr):
             try:
-                batch.append(read_item(item))
+                batch.append(read())
             except YoloError as error:
                 if on_error is None:
                     raise
@@ -144,53 +161,113 @@ class Predictor:
         if batch:
             yield from self._predict(batch)
 
+    def _readers(self, source: Source, bgr: bool) -> Iterator[Callable[[], Picture]]:
+        """What reads the next picture; those of files begin to be read before they are asked for."""
+        items = iter_items(source, bgr=bgr)
+        several = isinstance(source, (str, os.PathLike, list, tuple)) and count_items(source) != 1
+        if several and not is_endless(source):
+            return read_ahead(items, read_item, depth=2 * self.batch_size + _AHEAD)
+        return (partial(read_item, item) for item in items)  # of somebody's generator nothing is taken early
+
     def __repr__(self) -> str:
         width, height = self.image_size
-        name = self._network.spec.name
-        return f"Predictor({name!r}, {len(self.class_names)} classes, {width}x{height}, {self.device})"
+        return f"Predictor({self._engine.name!r}, {len(self.class_names)} classes, {width}x{height}, {self.device})"
 
     def _predict(self, batch: Sequence[Picture]) -> Iterator[Prediction]:
-        boxed = [letterbox(picture.image, self.image_size) for picture in batch]
-        found = self._detect(np.stack([canvas for canvas, _ in boxed]))
-        for picture, (_, geometry), detected in zip(batch, boxed, found, strict=True):
-            yield Prediction(picture.image, self._in_original_pixels(detected, geometry, picture.path))
+        whole = self._find([picture.image for picture in batch])
+        for picture, found in zip(batch, whole, strict=True):
+            detected = self._with_tiles(picture.image, found) if self.tile else found
+            height, width = picture.image.shape[:2]
+            detections = Detections(
+                *detected,
+                names=self.class_names,
+                size=(width, height),
+                path=picture.path,
+                source=picture.source,
+                frame=picture.frame,
+            )
+            yield Prediction(picture.image, detections, picture.rate)
 
-    @torch.inference_mode()
-    def _detect(self, canvases: NDArray[np.uint8]) -> list[Detected]:
-        """Run the network: uint8 ``[B, H, W, 3]`` to one result per picture, boxes in pixels of the canvas."""
-        images = torch.from_numpy(canvases).to(self.device).permute(0, 3, 1, 2).float() / 255
-        decoded = decode(self._network(images).main)
-        return non_max_suppression(
-            decoded.boxes,
-            decoded.scores,
+    def _find(self, crops: Sequence[NDArray[np.uint8]]) -> list[_Found]:
+        """Detect on pictures, or parts of them, with each view: boxes in pixels of the given."""
+        seen: list[Decoded] = []
+        places: list[list[LetterboxGeometry]] = []
+        for view in self._views:
+            looks = [look(crop, self.image_size, view) for crop in crops]
+            seen.append(self._engine(np.stack([canvas for canvas, _ in looks])))
+            places.append([place for _, place in looks])
+        found = []
+        for row in range(len(crops)):
+            decoded = [Decoded(one.boxes[row], one.scores[row]) for one in seen]
+            joined = in_one_frame(decoded, self._views, [own[row] for own in places])
+            found.append(self._suppressed(joined, places[0][row]))
+        return found
+
+    def _suppressed(self, decoded: Decoded, place: LetterboxGeometry) -> _Found:
+        detected = non_max_suppression(
+            decoded.boxes[None],
+            decoded.scores[None],
             confidence=self.confidence,
             iou=self.iou,
             max_detections=self.max_detections,
-        )
-
-    def _in_original_pixels(self, detected: Detected, geometry: LetterboxGeometry, path: Path | None) -> Detections:
-        boxes = undo_letterbox(detected.boxes.float().cpu(), geometry).numpy()
+            class_agnostic=self.class_agnostic,
+        )[0]
+        boxes = undo_letterbox(detected.boxes.cpu(), place).numpy()
         visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # not wholly on the grey border
-        return Detections(
-            boxes=boxes,
-            scores=detected.scores.float().cpu().numpy(),
-            labels=detected.labels.cpu().numpy(),
-            names=self.class_names,
-            size=geometry.source,
-            path=path,
-        ).select(visible)
+        return _Found(boxes, detected.scores.cpu().numpy(), detected.labels.cpu().numpy()).select(visible)
+
+    def _with_tiles(self, image: NDArray[np.uint8], whole: _Found) -> _Found:
+        """Add what the tiles of a picture show to what was found in the whole of it."""
+        assert self.tile is not None
+        height, width = image.shape[:2]
+        grid = tile_grid((width, height), self.tile, self.overlap)
+        if len(grid) == 1:
+            return whole
+        parts, cut = [whole], [np.zeros(len(whole.scores), bool)]
+        for start in range(0, len(grid), self.batch_size):
+            regions = grid[start : start + self.batch_size]
+            crops = [np.ascontiguousarray(image[y1:y2, x1:x2]) for x1, y1, x2, y2 in regions]
+            for region, found in zip(regions, self._find(crops), strict=True):
+                moved = found.moved_by(region)
+                parts.append(moved)
+                cut.append(cut_at_edge(moved.boxes, region, (width, height)))
+        together = _Found(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        part = parts_of_others(together.boxes, together.labels, np.concatenate(cut), class_agnostic=self.class_agnostic)
+        together = together.select(~part)
+        keep = suppress(
+            torch.from_numpy(together.boxes),
+            torch.from_numpy(together.scores),
+            None if self.class_agnostic else torch.from_numpy(together.labels),
+            iou=self.iou,
+            max_detections=self.max_detections,
+        )
+        return together.select(keep.numpy())
 
 
-def _names(given: Sequence[str] | None, known: ModelBundle | None, count: int) -> tuple[str, ...]:
-    if given is not None:
-        if len(given) != count:
-            raise UsageError(f"{len(given)} class names were given, but the network has {count} classes")
-        return tuple(given)
-    return known.class_names if known else tuple(str(number) for number in range(count))
+class _Found(NamedTuple):
+    """Boxes ``[N, 4]`` xyxy in pixels of a picture, scores ``[N]``, labels ``[N]``."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> _Found:
+        return _Found(self.boxes[keep], self.scores[keep], self.labels[keep])
+
+    def moved_by(self, region: Region) -> _Found:
+        return self._replace(boxes=self.boxes + np.array([*region[:2], *region[:2]], np.float32))
 
 
-def _fraction(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
+def _names(given: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    if given is None:
+        return known
+    if len(given) != len(known):
+        raise UsageError(f"{len(given)} class names were given, but the network has {len(known)} classes")
+    return tuple(given)
+
+
+def _fraction(name: str, value: float, *, below: float | None = None) -> float:
+    if not 0 <= value <= 1 or (below is not None and value >= below):
         raise UsageError(f"{name} must lie between 0 and 1, not {value}")
     return float(value)
 

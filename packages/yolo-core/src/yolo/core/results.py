@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+
+from yolo.core.errors import YoloError
 
 
 class DetectionRecord(TypedDict):
@@ -21,10 +24,20 @@ class DetectionRecord(TypedDict):
     box: list[float]
 
 
+class CocoRecord(TypedDict):
+    """One detection in COCO's result format."""
+
+    image_id: int | str
+    category_id: int
+    bbox: list[float]
+    score: float
+
+
 class ImageRecord(TypedDict):
     """All detections of one image as plain data."""
 
     image: str | None
+    frame: int | None
     width: int
     height: int
     detections: list[DetectionRecord]
@@ -42,6 +55,8 @@ class Detections:
         names: the name of every class the network knows, by index.
         size: width and height of the original image, pixels.
         path: the file it was read from, if there was one.
+        source: the file, address or camera it was read from, as text.
+        frame: number of the frame in a video or stream, from 0.
     """
 
     boxes: NDArray[np.float32]
@@ -50,12 +65,16 @@ class Detections:
     names: tuple[str, ...]
     size: tuple[int, int]
     path: Path | None = None
+    source: str | None = None
+    frame: int | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __repr__(self) -> str:
-        where = f"{str(self.path)!r}, " if self.path is not None else ""
+        name = self.source if self.path is None else str(self.path)
+        where = "" if name is None else f"{name!r}, "
+        where += "" if self.frame is None else f"frame {self.frame}, "
         return f"Detections({where}{self.size[0]}x{self.size[1]}: {self.summary()})"
 
     def name_of(self, label: int) -> str:
@@ -70,9 +89,7 @@ class Detections:
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Detections:
         """Return the detections that a mask or an index array picks, e.g. ``found.select(found.scores > 0.5)``."""
-        return Detections(
-            self.boxes[keep], self.scores[keep], self.labels[keep], self.names, size=self.size, path=self.path
-        )
+        return replace(self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep])
 
     def to_records(self) -> list[DetectionRecord]:
         """Return one plain dictionary per detection; coordinates rounded to 1/100 pixel, scores to 5 digits."""
@@ -83,9 +100,72 @@ class Detections:
 
     def to_dict(self, *, image: str | None = None) -> ImageRecord:
         """Return everything as plain data; ``image`` replaces the path."""
-        name = image if image is not None else (str(self.path) if self.path is not None else None)
-        return {"image": name, "width": self.size[0], "height": self.size[1], "detections": self.to_records()}
+        own = self.source if self.path is None else str(self.path)
+        name = own if image is None else image
+        width, height = self.size
+        return {"image": name, "frame": self.frame, "width": width, "height": height, "detections": self.to_records()}
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return :meth:`to_dict` as ASCII JSON text, whatever characters a file name holds."""
         return json.dumps(self.to_dict(), indent=indent)
+
+    def to_coco(self, image_id: int | str, *, category_ids: Sequence[int] | None = None) -> list[CocoRecord]:
+        """Return the detections in COCO's result format, ``bbox`` as x, y, width, height in pixels.
+
+        Args:
+            image_id: of this image in the data set.
+            category_ids: of each class; default: the class index.
+        """
+        xywh = self.boxes.astype(np.float64)
+        xywh[:, 2:] -= xywh[:, :2]
+        rows = zip(self.labels.tolist(), xywh.tolist(), self.scores.tolist(), strict=True)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": label if category_ids is None else category_ids[label],
+                "bbox": [round(value, 3) for value in box],
+                "score": round(score, 5),
+            }
+            for label, box, score in rows
+        ]
+
+    def to_supervision(self) -> Any:
+        """Return a ``supervision.Detections``, class names as its data ``class_name``.
+
+        Raises:
+            YoloError: the package supervision is not installed.
+        """
+        try:
+            import supervision  # an optional package
+        except ImportError as error:
+            raise YoloError("to_supervision() needs supervision: pip install 'yolo-core[supervision]'") from error
+        return supervision.Detections(
+            xyxy=self.boxes.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.labels.astype(int),
+            data={"class_name": np.array([self.name_of(label) for label in self.labels.tolist()], dtype=str)},
+        )
+
+    def plot(self, image: NDArray[np.uint8] | None = None, *, show_scores: bool = True) -> NDArray[np.uint8]:
+        """Draw the detections on a copy of a picture.
+
+        Args:
+            image: uint8 ``[H, W, 3]`` RGB of ``size``; default: ``path`` is read again.
+            show_scores: write scores beside class names.
+
+        Returns:
+            uint8 ``[H, W, 3]`` RGB.
+
+        Raises:
+            YoloError: no picture is given and there is no path, or it has another size.
+        """
+        from yolo.core.drawing import draw_detections
+        from yolo.core.images import read_image
+
+        if image is None:
+            if self.path is None:
+                raise YoloError("these detections were made from a picture in memory; give it: plot(image)")
+            image = read_image(self.path)
+        if image.shape[:2] != (self.size[1], self.size[0]):
+            raise YoloError(f"the detections are of a picture of {self.size[0]}x{self.size[1]}, not of {image.shape}")
+        return draw_detections(image, self, show_scores=show_scores)

@@ -1,9 +1,11 @@
-"""``yolo predict``: find objects in images, draw them, and write them as JSON."""
+"""``yolo predict``: find objects in images and videos, draw them, and write them down."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,24 @@ from ..plain_warnings import warnings_as_notes
 if TYPE_CHECKING:
     from yolo.core.predictor import Predictor
 
-    from .predict_output import PredictOutput
+    from ..predictions.names import Names
+    from ..predictions.sinks import Sink
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be written."""
+
+    output: str
+    draw: bool
+    json: bool
+    csv: bool
+    coco: bool
+    txt: bool
+    scores_in_txt: bool
+    crops: bool
 
 
 @click.command("predict")
@@ -26,19 +45,19 @@ if TYPE_CHECKING:
     "-c",
     required=True,
     type=click.Path(path_type=Path),
-    help="Trained model (.ckpt), or plain weights (.pt, .pth, .safetensors).",
+    help="Trained model (.ckpt), plain weights (.pt, .pth, .safetensors), or an exported file (.onnx, ...).",
 )
 @click.option(
     "--source",
     "-s",
     required=True,
-    type=click.Path(path_type=Path),
-    help="An image, or a folder of images (sub-folders included).",
+    help="An image, a folder of images (sub-folders included), a pattern in quotes ('shots/**/*.jpg'), a list file "
+    "(.txt), a video, a camera (0), an address (http, https, rtsp, ...), or - for standard input.",
 )
 @click.option(
     "--output",
     "-o",
-    default="auto",
+    default=AUTO,
     show_default="a new folder runs/predict/<n>",
     help="Folder to write to; for one image, also the name of the picture.",
 )
@@ -57,13 +76,19 @@ if TYPE_CHECKING:
     help="Of two boxes of a class that overlap more than this, keep the better.",
 )
 @click.option("--max-det", default=300, show_default=True, type=click.IntRange(1), help="Most detections per image.")
-@click.option("--draw/--no-draw", default=True, show_default=True, help="Write pictures with boxes.")
+@click.option("--agnostic-nms", is_flag=True, help="Boxes of different classes suppress each other, too.")
+@click.option("--draw/--no-draw", default=True, show_default=True, help="Write pictures, or videos, with boxes.")
 @click.option(
     "--save-json/--no-save-json",
-    default=True,
+    default=False,
     show_default=True,
     help="Write predictions.json, boxes in pixels of the original image.",
 )
+@click.option("--save-csv", is_flag=True, help="Write predictions.csv, one line a detection.")
+@click.option("--save-coco", is_flag=True, help="Write coco_predictions.json, COCO's result format.")
+@click.option("--save-txt", is_flag=True, help="Write YOLO label files, labels/<name>.txt.")
+@click.option("--save-conf", is_flag=True, help="Write scores into the label files, too.")
+@click.option("--save-crops", is_flag=True, help="Write what lies in each box, crops/<class>/<name>_<n>.jpg.")
 @click.option(
     "--class-names",
     type=click.Path(path_type=Path),
@@ -75,34 +100,59 @@ if TYPE_CHECKING:
     show_default="the checkpoint's, else 640",
     help="Input size of the network: 640, or width x height as 640x384.",
 )
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    show_default="1 on the CPU, else 8",
+    help="Images that go through the network together.",
+)
+@click.option("--tile", help="Look at larger images in tiles of this size, too: 640, or width x height.")
+@click.option(
+    "--overlap",
+    default=0.25,
+    show_default=True,
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Least share of a tile that it has in common with the next.",
+)
+@click.option("--augment", is_flag=True, help="Look at each image mirrored and smaller, too; four times the time.")
+@click.option("--max-frames", type=click.IntRange(1), help="Stop after so many images or frames.")
 @click.option("--model", help="For plain weights: the network they belong to, a name such as v9-c or a YAML file.")
 def predict(
     checkpoint: Path,
-    source: Path,
+    source: str,
     output: str,
     conf: float,
     iou: float,
     max_det: int,
+    agnostic_nms: bool,
     draw: bool,
     save_json: bool,
+    save_csv: bool,
+    save_coco: bool,
+    save_txt: bool,
+    save_conf: bool,
+    save_crops: bool,
     class_names: Path | None,
     device: str,
     size: str | None,
+    batch_size: int | None,
+    tile: str | None,
+    overlap: float,
+    augment: bool,
+    max_frames: int | None,
     model: str | None,
 ) -> None:
-    """Find objects in images with a trained model.
+    """Find objects in images or videos with a trained model.
 
-    Prints one line per image. Pictures with boxes, and the boxes as JSON, go to a new folder that is
-    named at the end. An image that cannot be read is reported and left out, and the exit code is then 1.
+    Prints one line per image. Pictures with boxes go to a new folder that is named at the end. An image
+    that cannot be read is reported and left out, and the exit code is then 1.
     """
     from yolo.core.class_names import read_class_names
-    from yolo.core.sources import iter_items
+    from yolo.core.sources import check_source
 
-    from .predict_output import PredictOutput
+    from ..predictions.names import Names
 
-    if not source.exists():
-        raise UsageError(f"--source {str(source)!r} does not exist; give an image or a folder")
-    files = [item for item in iter_items(source) if isinstance(item, Path)]
+    check_source(source, option="--source")
     names = read_class_names(class_names) if class_names else None
     with warnings_as_notes():
         from yolo.core.predictor import Predictor
@@ -115,45 +165,134 @@ def predict(
             image_size=size,
             device=device,
             class_names=names,
+            batch_size=batch_size,
             architecture=model,
+            class_agnostic=agnostic_nms,
+            tile=tile,
+            overlap=overlap,
+            augment=augment,
         )
-        with PredictOutput(output, source=source, files=files, draw=draw, save_json=save_json) as writer:
-            try:
-                failed = _predict_all(predictor, files, writer, skip=source.is_dir())
-            except BrokenPipeError:
-                raise
-            except OSError as error:  # reading reports in its own words, so this is about writing
-                raise YoloError(f"cannot write the results: {error}") from error
-    if failed:
-        raise YoloError(f"{failed} of {len(files)} images could not be read; they are named above")
+        wanted = _Wanted(output, draw, save_json, save_csv, save_coco, save_txt, save_conf, save_crops)
+        sinks = _sinks(wanted, Path(source), predictor.class_names)
+        run = _Run(predictor, sinks, Names(_root(source)))
+        try:
+            run.all_of(source, most=max_frames)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # reading reports in its own words, so this is about writing
+            raise YoloError(f"cannot write the results: {error}") from error
+    if run.failures:
+        raise YoloError(f"{run.failures} of {run.failures + run.images} images could not be read; they are named above")
 
 
-def _predict_all(predictor: Predictor, files: list[Path], writer: PredictOutput, *, skip: bool) -> int:
-    """Predict, print and write image by image; ``skip`` unreadable files and return how many there were."""
-    # rich's bar takes over sys.stdout while it runs; results that go to a file or a pipe must not follow it.
-    out = None if is_terminal() else sys.stdout
-    start, failures, images, objects = time.perf_counter(), 0, 0, 0
+class _Run:
+    """One prediction run: hands results on, prints them, and counts."""
 
-    def report(error: YoloError) -> None:
-        nonlocal failures
-        failures += 1
+    def __init__(self, predictor: Predictor, sinks: list[Sink], names: Names) -> None:
+        self.predictor, self.sinks, self.names = predictor, sinks, names
+        self.failures = self.images = self.objects = 0
+        # rich's bar takes over sys.stdout while it runs; results that go to a file or a pipe must not follow it.
+        self._out = None if is_terminal() else sys.stdout
+
+    def all_of(self, source: str, *, most: int | None) -> None:
+        """Predict on everything; Ctrl-C ends the run and keeps what was found so far."""
+        from yolo.core.sources import STDIN, is_endless
+
+        single = not Path(source).is_dir() and Path(source).exists() and not source.endswith(".txt")
+        start = time.perf_counter()
+        complete = False
+        try:
+            for count, _ in enumerate(self._each(source, skip=not single and source != STDIN), start=1):
+                if count == most:
+                    break
+            complete = True
+        except KeyboardInterrupt:
+            complete = True
+            if not is_endless(source):
+                note("Interrupted; what was found until now is kept.")
+        finally:
+            for sink in self.sinks:
+                sink.close(complete=complete)
+        self._summary(time.perf_counter() - start)
+
+    def _each(self, source: str, *, skip: bool) -> Iterator[None]:
+        from yolo.core.sources import count_items
+
+        predictions = self.predictor.predict_pairs(source, on_error=self._report if skip else None)
+        total = count_items(source)
+        # Without a terminal the lines themselves show how far it is.
+        shown = track(predictions, "Predicting", total=total) if is_terminal(sys.stderr) else predictions
+        for prediction in shown:
+            found = prediction.detections
+            name = self.names.of(found)
+            for sink in self.sinks:
+                sink.add(prediction, name)
+            width, height = found.size
+            click.echo(f"{_printable(name)}  {width}x{height}  {found.summary()}", file=self._out)
+            self.images, self.objects = self.images + 1, self.objects + len(found)
+            yield
+
+    def _report(self, error: YoloError) -> None:
+        self.failures += 1
         note(f"Skipped: {error}")
 
-    # Without a terminal the lines themselves show how far it is.
-    items = track(files, "Predicting") if is_terminal(sys.stderr) else files
-    for prediction in predictor.predict_pairs(items, on_error=report if skip else None):
-        writer.add(prediction.image, prediction.detections)
-        found = prediction.detections
-        name = _printable(writer.name_of(found.path or Path()))
-        click.echo(f"{name}  {found.size[0]}x{found.size[1]}  {found.summary()}", file=out)
-        images, objects = images + 1, objects + len(found)
-    seconds = time.perf_counter() - start
-    writer.finish()
-    counts = f"{images} image{'s' * (images != 1)}, {objects} object{'s' * (objects != 1)}"
-    click.echo(f"{counts}, {seconds:.1f} s on {predictor.device}", file=out)
-    for line in writer.written():
-        click.echo(line, file=out)
-    return failures
+    def _summary(self, seconds: float) -> None:
+        counts = f"{self.images} image{'s' * (self.images != 1)}, {self.objects} object{'s' * (self.objects != 1)}"
+        click.echo(f"{counts}, {seconds:.1f} s on {self.predictor.device}", file=self._out)
+        for sink in self.sinks:
+            line = sink.written()
+            if line:
+                click.echo(line, file=self._out)
+
+
+def _sinks(wanted: _Wanted, source: Path, class_names: tuple[str, ...]) -> list[Sink]:
+    """What takes the results, the pictures first.
+
+    Raises:
+        UsageError: ``--output`` is in the way of the source, or is a file.
+    """
+    from yolo.core.frames import VIDEO_SUFFIXES
+    from yolo.core.weights.coco import coco_category_ids
+
+    from ..predictions.pictures import FORMATS, Crops, Pictures
+    from ..predictions.records import CocoFile, CsvFile, JsonFile, LabelFiles
+    from ..predictions.sinks import Folder
+    from ..predictions.videos import Videos
+
+    target = None if wanted.output == AUTO else Path(wanted.output)
+    single = None
+    names_picture = target is not None and wanted.draw and target.suffix.lower() in FORMATS and not target.is_dir()
+    if target is not None and names_picture and source.is_file():
+        single, target = target, target.parent
+    elif target is not None and target.exists() and not target.is_dir():
+        raise UsageError(f"--output {wanted.output!r} is a file; give a folder")
+    inside = source if source.is_dir() else source.parent
+    is_video = source.suffix.lower() in VIDEO_SUFFIXES  # which takes another name by itself
+    may_collide = wanted.draw and source.exists() and not is_video
+    if may_collide and target is not None and target.exists() and target.samefile(inside):
+        shown = single or target / source.name if not source.is_dir() else target
+        if source.is_dir() or not shown.exists() or shown.samefile(source):
+            raise UsageError(f"--output would overwrite the source image {str(shown)!r}; give another folder")
+    folder = Folder(target)
+    sinks: list[Sink] = []
+    if wanted.draw:
+        sinks += [Pictures(folder, single=single), Videos(folder)]
+    if wanted.crops:
+        sinks.append(Crops(folder))
+    if wanted.json:
+        sinks.append(JsonFile(folder))
+    if wanted.csv:
+        sinks.append(CsvFile(folder))
+    if wanted.coco:
+        sinks.append(CocoFile(folder, coco_category_ids(class_names)))
+    if wanted.txt or wanted.scores_in_txt:
+        sinks.append(LabelFiles(folder, with_scores=wanted.scores_in_txt))
+    return sinks
+
+
+def _root(source: str) -> Path | None:
+    path = Path(source)
+    return path if path.is_dir() else None
 
 
 def _printable(name: str) -> str:

@@ -91,6 +91,24 @@ def _candidates(scores: Tensor, confidence: float, multi_label: bool, limit: int
     return best, pair // max(classes, 1), pair % max(classes, 1)
 
 
+def suppress(boxes: Tensor, scores: Tensor, labels: Tensor | None, *, iou: float, max_detections: int) -> Tensor:
+    """Greedy suppression of boxes that come from several places.
+
+    Args:
+        boxes: ``[N, 4]`` xyxy.
+        scores: ``[N]``, in any order; equal ones keep it.
+        labels: ``[N]`` classes; None lets all boxes suppress each other.
+        iou: upper bound of the overlap of two detections (of one class).
+        max_detections: that are kept.
+
+    Returns:
+        int64 positions of the survivors, best first.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    kept = _suppress(boxes[order], scores[order], None if labels is None else labels[order], iou, max_detections)
+    return order[kept]
+
+
 def _suppress(boxes: Tensor, scores: Tensor, labels: Tensor | None, iou: float, limit: int) -> Tensor:
     """Positions of the survivors, best first, at most ``limit``; the scores come sorted."""
     if len(boxes) == 0:

@@ -31,3 +31,11 @@ def assumed_names(num_classes: int, *, wanted: Sequence[str] = ()) -> tuple[str,
         if all(places.get(name, index) == index for index, name in enumerate(wanted)):
             return None
     return names
+
+
+def coco_category_ids(class_names: Sequence[str]) -> tuple[int, ...] | None:
+    """Return COCO's published category id of each class, 1 to 90 with gaps, if the classes are COCO's 80, else None."""
+    if tuple(class_names) != coco_names():
+        return None
+    gaps = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+    return tuple(number for number in range(1, 91) if number not in gaps)

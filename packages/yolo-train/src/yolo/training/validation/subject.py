@@ -13,6 +13,7 @@ from torch import Tensor
 from yolo.core.decode import Decoded, decode
 from yolo.core.device import pick_device
 from yolo.core.errors import UsageError
+from yolo.core.exported import ExportedFile, open_exported
 from yolo.core.models.counts import count
 from yolo.core.models.fuse import fuse
 from yolo.core.models.network import Network
@@ -83,8 +84,6 @@ def open_subject(path: str | Path, *, device: str = "auto") -> Subject:
         UsageError: it is not there, or nothing that is installed reads it.
         YoloError: it is damaged, or needs other preprocessing than there is here.
     """
-    from yolo.training.validation.exported import open_exported
-
     path = Path(path)
     if not path.exists():
         raise UsageError(f"--checkpoint {path} does not exist")
@@ -92,7 +91,8 @@ def open_subject(path: str | Path, *, device: str = "auto") -> Subject:
         raise UsageError(f"--checkpoint {path} is the folder of a run: give {path / 'checkpoints' / 'best.ckpt'}")
     if path.is_file() and path.suffix.lower() in CHECKPOINT_SUFFIXES:
         return _open_checkpoint(path, pick_device(device))
-    return open_exported(path, device=device) or _open_checkpoint(path, pick_device(device))
+    exported = open_exported(path, device=device)
+    return _open_checkpoint(path, pick_device(device)) if exported is None else _of_file(exported)
 
 
 def _open_checkpoint(path: Path, device: torch.device) -> Subject:
@@ -114,6 +114,28 @@ def _open_checkpoint(path: Path, device: torch.device) -> Subject:
         threads=torch.get_num_threads() if device.type == "cpu" else None,
         parameters=count(deployed, image_size=bundle.image_size).parameters,
         extra=bundle.extra,
+    )
+
+
+def _of_file(file: ExportedFile) -> Subject:
+    def predict(images: Tensor) -> Decoded:
+        return file(images.cpu().numpy())
+
+    return Subject(
+        path=file.path,
+        format=file.format,
+        predict=predict,
+        deploy=lambda: predict,
+        class_names=file.class_names,
+        names_known=file.names_known,
+        image_size=file.image_size,
+        fixed_size=True,
+        weights="exported",
+        device=torch.device("cpu"),
+        device_name=file.device_name,
+        threads=file.threads,
+        parameters=file.parameters,
+        extra={key: file.metadata[key] for key in ("architecture", "checkpoint_sha256") if key in file.metadata},
     )
 
 

@@ -1,0 +1,1 @@
+"""What ``yolo predict`` writes, one kind of result per module, and in ``sinks`` what they have in common."""

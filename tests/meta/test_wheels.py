@@ -157,7 +157,7 @@ def test_a_trained_checkpoint_predicts_where_only_core_and_cli_are(uv, wheels, t
     shutil.rmtree(tmp_path / "runs")
     pictures = next(path for path in data.rglob("val") if path.is_dir() and "images" in path.parts)
     options = ["--checkpoint", "model.ckpt", "--source", pictures, "--output", "out", "--conf", "0.0001"]
-    _run(bin_folder / "yolo", "predict", *options, cwd=tmp_path)
+    _run(bin_folder / "yolo", "predict", "--save-json", *options, cwd=tmp_path)
     found = json.loads((tmp_path / "out/predictions.json").read_text())
     assert len(found["images"] if isinstance(found, dict) else found) == 4
     shown = _run(bin_folder / "yolo", "checkpoint", "show", "model.ckpt", cwd=tmp_path).stdout

@@ -59,7 +59,7 @@ def test_the_workflow_from_the_command_line(
     checkpoint = str(run / "checkpoints/last.ckpt")
     capsys.readouterr()
     assert main(["validate", "--checkpoint", checkpoint, "--output", "measured"]) == 0
-    assert "8 images of dataset (val)" in capsys.readouterr().out.replace(str(remote) + "/", "")
+    assert "8 val images of dataset" in capsys.readouterr().out.replace(str(remote) + "/", "")
     for file in [*run.rglob("*"), *Path("dataset").rglob("*")]:
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
     monkeypatch.delenv("YOLO_ENCRYPTION_KEY")

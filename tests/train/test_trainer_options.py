@@ -106,11 +106,11 @@ def test_the_command_says_so_in_one_line(options: list[str], said: str, capsys: 
 
 def test_an_epoch_is_long_enough_to_be_validated_within() -> None:
     trainer = SimpleNamespace(val_check_interval=4, check_val_every_n_epoch=1, limit_val_batches=1.0)
-    check_validation(trainer, 4)  # type: ignore[arg-type]
+    check_validation(trainer, lambda: 4)  # type: ignore[arg-type]
     for key, value in (("check_val_every_n_epoch", None), ("limit_val_batches", 0), ("val_check_interval", 1.0)):
-        check_validation(SimpleNamespace(**{**vars(trainer), key: value}), 3)  # type: ignore[arg-type]
+        check_validation(SimpleNamespace(**{**vars(trainer), key: value}), lambda: 3)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"trainer\.val_check_interval is 4, but an epoch has 3 batches"):
-        check_validation(trainer, 3)  # type: ignore[arg-type]
+        check_validation(trainer, lambda: 3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

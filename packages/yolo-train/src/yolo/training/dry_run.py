@@ -176,7 +176,7 @@ def run_dry(args: Sequence[str]) -> int:
                 cli = make_cli(args, partial(RehearsalCLI, folder))
                 assert isinstance(cli, RehearsalCLI)
                 _rehearse(cli)
-                check_validation(real.trainer, cli.datamodule.batches_per_epoch())
+                check_validation(real.trainer, cli.datamodule.batches_per_epoch)
         except Stopped as stopped:
             return stopped.code
         config = real.datamodule.config

@@ -74,7 +74,7 @@ class YOLOModule(LightningModule):
         """Build the network for the classes and the image size of the data."""
         if stage == "fit":
             check_precision(self.trainer)
-            check_validation(self.trainer, self.data.batches_per_epoch())
+            check_validation(self.trainer, self.data.batches_per_epoch)
         check_norm_sync(self.trainer)
         settle_folder(self.trainer)
         if hasattr(self, "model"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -96,20 +96,20 @@ def naming_the_option(options: Mapping[str, Any]) -> Iterator[None]:
         raise UsageError(f"{where}: {said}") from error
 
 
-def check_validation(trainer: Trainer, batches: int) -> None:
+def check_validation(trainer: Trainer, batches: Callable[[], int]) -> None:
     """See that validations within an epoch are due before it ends.
 
     Args:
         trainer: of the run.
-        batches: of an epoch, in one process.
+        batches: counts those of an epoch, in one process; asked only if it matters, since it reads the labels.
 
     Raises:
         UsageError: an epoch has fewer batches than ``trainer.val_check_interval``.
     """
     interval = trainer.val_check_interval
     within = isinstance(interval, int) and not isinstance(interval, bool) and trainer.check_val_every_n_epoch
-    if within and trainer.limit_val_batches != 0 and interval > batches:
+    if within and interval > 1 and trainer.limit_val_batches != 0 and interval > (count := batches()):
         raise UsageError(
-            f"trainer.val_check_interval is {interval}, but an epoch has {batches} batches: give at most that, or "
+            f"trainer.val_check_interval is {interval}, but an epoch has {count} batches: give at most that, or "
             "set trainer.check_val_every_n_epoch to null, which counts batches across epochs"
         )

@@ -112,12 +112,13 @@ class Ultralytics:
         let_pass(network, layers, lambda image: network(image)[0][:, 4:], options.pictures.parent / "canvas.npy")
         if options.one.endswith("ONNX"):
             model = YOLO(model.export(format="onnx", imgsz=SIZE), task="detect")
-        self.model = model
+        self.model, self.threads = model, options.threads
         self.seen: list[dict[str, float]] = []
 
     def __call__(self, source: Path) -> Iterator[object]:
         settings = {"conf": CONFIDENCE, "iou": IOU, "max_det": MOST, "imgsz": SIZE, "device": "cpu", "rect": False}
         for result in self.model.predict(source, stream=True, verbose=False, batch=1, **settings):
+            torch.set_num_threads(self.threads)  # choosing the CPU, it leaves one core of the machine to others
             self.seen.append(result.speed)
             yield result
 

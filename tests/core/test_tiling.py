@@ -13,7 +13,7 @@ from torch import nn
 
 from yolo.core import Predictor
 from yolo.core.decode import Decoded
-from yolo.core.errors import UsageError
+from yolo.core.errors import UsageError, YoloError
 from yolo.core.models.build import build_model
 from yolo.core.models.spec import parse_spec
 from yolo.core.tiling import cut_at_edge, parts_of_others, tile_grid
@@ -77,9 +77,9 @@ def picture(width: int, height: int, *boxes: tuple[int, int, int, int]) -> np.nd
 
 
 @given(
-    st.tuples(st.integers(1, 500), st.integers(1, 500)),
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
     st.tuples(st.integers(8, 200), st.integers(8, 200)),
-    st.floats(0, 0.9),
+    st.floats(0, 0.7),
 )
 def test_tiles_cover_the_picture_and_overlap(size, tile, overlap) -> None:
     seen = np.zeros((size[1], size[0]), bool)
@@ -140,14 +140,15 @@ def test_a_cut_box_is_dropped_only_inside_a_larger_one_of_its_class() -> None:
 
 @pytest.mark.parametrize("view", [*AUGMENTED, View(0.53), View(0.53, mirrored=True)])
 @pytest.mark.parametrize("size", [(100, 60), (60, 101), (640, 480)])
-def test_boxes_of_every_view_lie_in_the_frame_of_the_first(view, size) -> None:
+@pytest.mark.parametrize("canvas", [(64, 64), (96, 64), (64, 128)])
+def test_boxes_of_every_view_lie_in_the_frame_of_the_first(view, size, canvas) -> None:
     width, height = size
     truth = (width // 8, height // 8, width * 3 // 5, height * 3 // 4)
     image = picture(width, height, truth)
-    engine = Outline((64, 64))
-    plain, place = look(image, (64, 64), View())
-    other, other_place = look(image, (64, 64), view)
-    assert other.shape == (64, 64, 3)
+    engine = Outline(canvas)
+    plain, place = look(image, canvas, View())
+    other, other_place = look(image, canvas, view)
+    assert other.shape == (canvas[1], canvas[0], 3)
     seen = [Decoded(one.boxes[0], one.scores[0]) for one in (engine(plain[None]), engine(other[None]))]
     joined = in_one_frame(seen, [View(), view], [place, other_place])
     assert joined.scores.shape == (2, 2)
@@ -160,6 +161,12 @@ def test_augmentation_finds_the_object_once(find) -> None:
     assert predictor._engine.calls == len(AUGMENTED)
     assert len(found) == 1
     assert found.boxes[0].tolist() == pytest.approx([20, 20, 80, 60], abs=3)
+
+
+def test_tiles_without_number_are_refused_before_they_take_memory(find) -> None:
+    for options in ({"tile": 1}, {"tile": 64, "overlap": 0.999}):
+        with pytest.raises(YoloError, match="take larger tiles or a smaller overlap"):
+            find(**options)(picture(1000, 1000))
 
 
 @pytest.mark.parametrize("options", [{"tile": 0}, {"tile": "big"}, {"overlap": 1.0}, {"overlap": -0.1}])

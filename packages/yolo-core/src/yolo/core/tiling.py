@@ -8,10 +8,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo.core.errors import YoloError
+
 Boxes: TypeAlias = NDArray[np.float32]
 Region: TypeAlias = tuple[int, int, int, int]
 
 _EDGE = 2.0  # pixels from the edge of a tile at which a box may have been cut
+_MOST = 20_000  # tiles of a picture; more are asked for by mistake, and would take hours
 _INSIDE = 0.7  # share of a cut box that lies in a whole one, to be a part of the same object
 
 
@@ -28,8 +31,17 @@ def tile_grid(size: tuple[int, int], tile: tuple[int, int], overlap: float) -> l
 
     Returns:
         xyxy of the tiles in pixels of the picture, row by row.
+
+    Raises:
+        YoloError: more than 20,000 tiles.
     """
-    columns, rows = (_starts(side, length, overlap) for side, length in zip(size, tile, strict=True))
+    across, down = (_count(side, length, overlap) for side, length in zip(size, tile, strict=True))
+    if across * down > _MOST:
+        raise YoloError(
+            f"a picture of {size[0]}x{size[1]} would be cut into {across * down} tiles of {tile[0]}x{tile[1]} with an "
+            f"overlap of {overlap}, more than {_MOST}; take larger tiles or a smaller overlap"
+        )
+    columns, rows = _starts(size[0], tile[0], across), _starts(size[1], tile[1], down)
     return [(x, y, min(x + tile[0], size[0]), min(y + tile[1], size[1])) for y in rows for x in columns]
 
 
@@ -71,8 +83,9 @@ def parts_of_others(
     return part
 
 
-def _starts(side: int, tile: int, overlap: float) -> list[int]:
-    if side <= tile:
-        return [0]
-    count = math.ceil((side - tile) / max(1.0, tile * (1 - overlap))) + 1
-    return [round(index * (side - tile) / (count - 1)) for index in range(count)]
+def _count(side: int, tile: int, overlap: float) -> int:
+    return 1 if side <= tile else math.ceil((side - tile) / max(1.0, tile * (1 - overlap))) + 1
+
+
+def _starts(side: int, tile: int, count: int) -> list[int]:
+    return [round(index * (side - tile) / max(1, count - 1)) for index in range(count)]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +20,12 @@ import pytest
 import torch
 from PIL import Image
 
+from yolo.cli.predictions.names import Names, Unique
+from yolo.cli.predictions.sinks import PendingFile
 from yolo.core.images import read_image
 from yolo.core.models.build import build_model
 from yolo.core.models.spec import parse_spec
+from yolo.core.results import Detections
 from yolo.core.weights.bundle import BUNDLE_KEY, ModelBundle
 from yolo.core.weights.coco import coco_category_ids, coco_names
 
@@ -152,7 +158,7 @@ def test_patterns_lists_and_standard_input(
     monkeypatch.setattr("yolo.core.sources.sys.stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     result = yolo("predict", "-c", str(checkpoint), "-s", source, "-o", "out", "--no-save-json")
     assert result.code == 0, result.err
-    assert files("out") == (["standard_input.jpg"] if source == "-" else ["7.png"])
+    assert files("out") == {"-": ["standard_input.jpg"], "list.txt": ["images/7.png"]}.get(source, ["7.png"])
 
 
 def test_a_bad_entry_of_a_list_is_skipped_with_exit_code_1(yolo: Run, checkpoint: Path, work: Path) -> None:
@@ -168,3 +174,151 @@ def test_coco_classes_get_their_published_ids() -> None:
     assert ids is not None and len(ids) == 80
     assert (ids[0], ids[11], ids[12], ids[79]) == (1, 13, 14, 90)
     assert coco_category_ids(NAMES) is None
+
+
+def predict(yolo: Run, checkpoint: Path, source: str, *options: str) -> Any:
+    return yolo("predict", "-c", str(checkpoint), "-s", source, *options)
+
+
+def test_one_bad_video_of_a_list_does_not_end_the_run(yolo: Run, checkpoint: Path, work: Path) -> None:
+    Path("bad.mp4").write_bytes(b"no video")
+    Path("empty").mkdir()
+    Path("all.lst").write_text("images/7.png\nbad.mp4\nempty\nall.lst\nftp://a/b.jpg\nclip.avi\nimages/b.tif\n")
+    result = predict(yolo, checkpoint, "all.lst", "-o", "out", "--save-json", "--batch-size", "3")
+    assert result.code == 1 and "4 of 11 images could not be read" in result.err, result.err
+    assert [result.err.count(f"{name!r}") for name in ("bad.mp4", "empty", "ftp://a/b.jpg")] == [1, 1, 1]
+    assert "another list" in result.err
+    names = [record["image"] for record in json.loads(Path("out/predictions.json").read_text())]
+    assert names == ["images/7.png", *(f"clip_{number:06d}.jpg" for number in range(5)), "images/b.tif"]
+
+
+def test_pictures_of_a_pattern_or_list_are_called_by_their_folders(yolo: Run, checkpoint: Path, work: Path) -> None:
+    for folder in ("a", "b"):
+        Path("scenes", folder).mkdir(parents=True)
+        shutil.copy("images/7.png", f"scenes/{folder}/x.png")
+    Path("scenes/list.txt").write_text(f"a/x.png\n{work}/images/7.png\n../images/7.png\n", encoding="utf-8-sig")
+    expected = {"scenes/*/x.png": ["a/x.png", "b/x.png"], "scenes/list.txt": ["a/x.png", "7.png", "7_2.png"]}
+    for source, names in expected.items():
+        assert predict(yolo, checkpoint, source, "-o", "out", "--no-draw", "--save-json").code == 0
+        assert [record["image"] for record in json.loads(Path("out/predictions.json").read_text())] == names
+
+
+def test_no_other_source_is_overwritten_either(yolo: Run, checkpoint: Path, work: Path) -> None:
+    Path("images/sub").mkdir()
+    Image.new("RGB", (40, 30)).save("images/sub/7.png")
+    before = Path("images/sub/7.png").read_bytes()
+    result = predict(yolo, checkpoint, "images", "-o", "images/sub")
+    assert result.code == 2 and "would overwrite the source image" in result.err
+    Path("list.txt").write_text("images/7.png\nimages/sub/7.png\n")
+    shutil.move("list.txt", "images/list.txt")
+    Path("images/list.txt").write_text("7.png\n")
+    assert predict(yolo, checkpoint, "images/list.txt", "-o", "images").code == 2
+    assert predict(yolo, checkpoint, "images/*.png", "-o", "images").code == 2
+    assert Path("images/sub/7.png").read_bytes() == before
+    assert predict(yolo, checkpoint, "images/7.png", "-o", ".").code == 0, "the folder of a list is no source"
+
+
+def test_one_video_may_be_named(yolo: Run, checkpoint: Path, work: Path) -> None:
+    assert predict(yolo, checkpoint, "clip.avi", "-o", "new/seen.mp4").code == 0
+    assert files("new") == ["seen.mp4"]
+    shutil.copy("new/seen.mp4", "seen.mp4")
+    assert predict(yolo, checkpoint, "seen.mp4", "-o", "seen.mp4").code == 2
+    assert Path("seen.mp4").read_bytes() == Path("new/seen.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("images", "x.png"),
+        ("list.txt", "x.png"),
+        ("images/*", "x.jpg"),
+        ("clip.avi", "x.png"),
+        ("images/7.png", "x.mp4"),
+    ],
+)
+def test_one_name_is_not_for_several_pictures(
+    yolo: Run, checkpoint: Path, work: Path, source: str, output: str
+) -> None:
+    Path("list.txt").write_text("images/7.png\nimages/b.tif\n")
+    result = predict(yolo, checkpoint, source, "-o", output)
+    assert result.code == 2 and "give a folder" in result.err and not Path(output).exists()
+
+
+def test_empty_names_are_refused(yolo: Run, checkpoint: Path, work: Path) -> None:
+    assert "--source" in predict(yolo, checkpoint, "").err
+    result = predict(yolo, checkpoint, "images/7.png", "-o", "")
+    assert result.code == 2 and "--output is empty" in result.err
+    assert predict(yolo, checkpoint, "x" * 300 + ".jpg").code == 2
+
+
+def test_crops_of_two_pictures_or_classes_never_meet(yolo: Run, checkpoint: Path, work: Path) -> None:
+    shutil.copy("images/7.png", "images/b.png")
+    Path("names.txt").write_text("a/b\na_b\na b\n")
+    options = ("--no-draw", "--save-crops", "--save-json", "--class-names", "names.txt", "-o", "out")
+    assert predict(yolo, checkpoint, "images", *options).code == 0
+    records = json.loads(Path("out/predictions.json").read_text())
+    wanted = {(record["image"], entry["name"]) for record in records for entry in record["detections"]}
+    crops = files("out/crops")
+    assert len(crops) == sum(len(record["detections"]) for record in records)
+    assert len({tuple(name.rpartition("_")[0].split("/")) for name in crops}) == len(wanted)
+
+
+def test_two_pictures_of_one_number_have_two_ids(yolo: Run, checkpoint: Path, work: Path) -> None:
+    Path("images/more").mkdir()
+    shutil.copy("images/7.png", "images/more/7.png")
+    assert predict(yolo, checkpoint, "images", "--no-draw", "--save-coco", "-o", "out").code == 0
+    ids = {entry["image_id"] for entry in json.loads(Path("out/coco_predictions.json").read_text())}
+    assert ids == {7, "more/7.png", "b.tif", "b.tif.jpg"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of Linux")
+def test_a_name_that_is_no_text_is_written_everywhere(yolo: Run, checkpoint: Path, work: Path) -> None:
+    name = os.fsdecode(b"caf\xe9,\n.png")
+    Path("odd").mkdir()
+    shutil.copy("images/7.png", Path("odd", name))
+    options = ("--save-csv", "--save-json", "--save-txt", "--save-crops", "--save-coco", "-o", "out")
+    assert predict(yolo, checkpoint, "odd", *options).code == 0
+    rows = list(csv.DictReader(io.StringIO(Path("out/predictions.csv").read_text("utf-8"))))
+    assert rows and {row["image"] for row in rows} == {"caf\\udce9,\n.png"}
+
+
+def test_an_interrupted_run_keeps_what_it_has_and_says_so(
+    yolo: Run, checkpoint: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path, data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("yolo.cli.predictions.records.write_atomically", interrupted)
+    result = predict(yolo, checkpoint, "images", "--save-json", "--save-txt", "-o", "out")
+    assert result.code == 130 and "until now is kept" in result.err
+    assert len(json.loads(Path("out/predictions.json").read_text())) == 1
+    assert files("out") == ["7.png", "predictions.json"]
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(
+    yolo: Run, checkpoint: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: PendingFile, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = PendingFile.write
+    monkeypatch.setattr(PendingFile, "write", lambda file, text: (full if text == "\n]\n" else before)(file, text))
+    result = predict(yolo, checkpoint, "images", "--no-draw", "--save-json", "--save-csv", "-o", "out")
+    assert result.code == 1 and "No space left" in result.err
+    assert files("out") == ["predictions.csv"]
+
+
+def test_frames_of_endless_streams_are_not_remembered() -> None:
+    names = Names(None)
+    empty = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+    found = [Detections(*empty, (), (8, 8), source="camera 0", frame=frame) for frame in (*range(500), 0, 1)]
+    given = [names.of(one) for one in found]
+    assert len(set(given)) == len(given) and given[-1] == "camera_0_2_000001.jpg"
+    assert len(names._unique._given) == 2
+
+
+def test_many_pictures_of_one_name_take_no_longer_each() -> None:
+    unique = Unique()
+    given = [unique("a/rgb.jpg") for _ in range(5000)]
+    assert len(set(given)) == 5000 and given[:2] == ["a/rgb.jpg", "a/rgb_2.jpg"]
+    assert unique("b.txt", "b.png.txt") == "b.txt" and unique("b.txt", "b.png.txt") == "b.png.txt"

@@ -216,6 +216,7 @@ def test_the_checkpoint_decides_size_and_names_unless_told_otherwise(network):
         ({"batch_size": -1}, "batch_size"),
         ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"device": "cuda:99"}, "not available"),
+        ({"class_names": "ab"}, "must be a list of names"),
         ({"class_names": ["one"]}, "1 class names were given, but the network has 2 classes"),
     ],
 )

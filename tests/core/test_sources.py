@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import itertools
 import sys
 import threading
+import time
+import warnings
 from types import SimpleNamespace
 
 import cv2
@@ -17,9 +20,9 @@ from PIL import Image
 
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.frames import capture
-from yolo.core.images import ImageError
+from yolo.core.images import ImageError, ImageWarning
 from yolo.core.read_ahead import read_ahead
-from yolo.core.sources import Encoded, Remote, is_endless, iter_items, read_item
+from yolo.core.sources import Encoded, Remote, check_source, is_endless, iter_items, may_read_ahead, read_item
 
 RED, GREEN = (200, 20, 20), (20, 180, 20)
 
@@ -52,6 +55,7 @@ def video(tmp_path):
 def site(tmp_path):
     """A server on the loopback: /a.png, a page, /clip.avi, and /live.mjpg, a stream of JPEGs that does not end."""
     (tmp_path / "site").mkdir()
+    seen: list[str | None] = []
     files = {"/a.png": ("image/png", encoded(solid(RED))), "/page": ("text/html", b"<html>no picture</html>")}
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -68,6 +72,15 @@ def site(tmp_path):
                 except OSError:
                     pass
                 return
+            if self.path == "/slow":
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    for _ in range(400):
+                        self.wfile.write(b"\xff\xd8" * 1000)
+                        time.sleep(0.01)
+                return
+            seen.append(self.headers.get("Authorization"))
             kind, data = files.get(self.path, ("", b""))
             self.send_response(200 if data else 404)
             self.send_header("Content-Type", kind)
@@ -80,9 +93,9 @@ def site(tmp_path):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", files=files)
+    yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", files=files, logins=seen)
     server.shutdown()
     server.server_close()
     thread.join(5)
@@ -131,7 +144,7 @@ def test_patterns_and_lists(tmp_path) -> None:
     (tmp_path / "notes.md").write_text("x")
     matched = pictures(str(tmp_path / "**" / "*"))
     assert [one.path.name for one in matched] == ["a.PNG", "b.png", "c.png"]
-    with pytest.raises(YoloError, match=r"no image matches"):
+    with pytest.raises(YoloError, match=r"no image or video matches"):
         pictures(str(tmp_path / "*.jpg"))
     listing = tmp_path / "list.txt"
     listing.write_text(f"# mine\nb.png\n\ndeep/c.png\n{tmp_path / 'a.PNG'}\n")
@@ -233,3 +246,112 @@ def test_reading_ahead_ends_with_its_reader() -> None:
     assert [get() for get in itertools.islice(ahead, 3)] == [0, 1, 2]
     ahead.close()
     assert threading.active_count() == before
+
+
+def test_a_part_that_fails_leaves_the_others(tmp_path, video) -> None:
+    items = list(iter_items([tmp_path / "missing.mp4", 3.5, "97", solid(RED), str(tmp_path / "*.nothing"), video]))
+    assert [isinstance(item, YoloError) for item in items] == [True, True, True, False, True] + [False] * 7
+    for item, words in zip(items[:3], ("missing.mp4", "float", "camera 97"), strict=True):
+        with pytest.raises(YoloError, match=words):
+            read_item(item)
+
+
+def test_only_files_are_read_ahead(tmp_path) -> None:
+    """Two threads must not load one Pillow image, and a generator may be a camera."""
+    (tmp_path / "a.png").write_bytes(encoded(solid(RED)))
+    image = Image.open(tmp_path / "a.png")
+    assert may_read_ahead(tmp_path) and may_read_ahead(["a.png", tmp_path / "b.png"]) and may_read_ahead("clip.mp4")
+    for source in ([image, image], ["a.png", image], iter(["a.png"]), image, "0", tmp_path / "a.png"):
+        assert not may_read_ahead(source)
+
+
+def test_a_pattern_may_match_videos(tmp_path, video) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(solid(RED)))
+    assert [one.frame for one in pictures(str(tmp_path / "*"))] == [None, *range(7)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of Linux")
+def test_lists_of_other_systems(tmp_path) -> None:
+    """A mark of the byte order, line ends of Windows, names that are not UTF-8."""
+    (tmp_path / "a.png").write_bytes(encoded(solid(RED)))
+    latin = tmp_path / "caf\udce9.png"
+    latin.write_bytes(encoded(solid(GREEN)))
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.png\r\ncaf\xe9.png\r\n")
+    assert [one.path for one in pictures(tmp_path / "list.txt")] == [tmp_path / "a.png", latin]
+
+
+def test_a_list_that_names_itself_ends(tmp_path) -> None:
+    (tmp_path / "list.txt").write_text("list.txt\n")
+    with pytest.raises(YoloError, match="another list"):
+        pictures(tmp_path / "list.txt")
+
+
+def test_standard_input_that_is_closed_or_never_ends(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(YoloError, match="closed"):
+        pictures("-")
+    monkeypatch.setattr("yolo.core.sources.LARGEST", 1000)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(bytes(5000) + b"x")))
+    with pytest.raises(YoloError, match="more than"):
+        pictures("-")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, "a\0b", "missing.png"])
+def test_what_is_no_source_is_refused_before_anything_is_done(name) -> None:
+    with pytest.raises(UsageError, match="--source"):
+        check_source(name, option="--source")
+    with pytest.raises(YoloError):
+        pictures(name)
+
+
+def test_an_address_may_be_long_and_of_a_known_kind_only() -> None:
+    (item,) = iter_items("http://host/" + "x" * 600)
+    assert isinstance(item, Remote)
+    for address, words in (("ftp://host/a.jpg", "http://"), ("http://[bad/a.jpg", "no address")):
+        with pytest.raises(UsageError, match=words):
+            pictures(address)
+    assert is_endless("http://host/live.MJPG?a=b") and not is_endless("http://host/a.jpg")
+
+
+def test_logins_are_sent_and_never_shown(site) -> None:
+    address = site.url.replace("http://", "http://me:s%40cret@")
+    (found,) = pictures(f"{address}/a.png")
+    assert site.logins == ["Basic bWU6c0BjcmV0"] and found.source == f"{site.url}/a.png"
+    for path in ("missing.png", "missing.mp4"):
+        with pytest.raises(YoloError) as caught:
+            pictures(f"{address}/{path}")
+        assert path in str(caught.value) and "cret" not in str(caught.value)
+    with pytest.raises(YoloError) as caught:
+        pictures("http://me:s%40cret@127.0.0.1:9/a.png")
+    assert "cret" not in str(caught.value)
+
+
+def test_an_address_may_be_written_as_people_read_it(site) -> None:
+    site.files["/sch%C3%B6n%20b.png"] = site.files["/a.png"]
+    assert len(pictures(f"{site.url}/schön b.png")) == len(pictures(f"{site.url}/sch%C3%B6n%20b.png")) == 1
+
+
+def test_an_answer_that_never_ends_is_given_up(site, monkeypatch) -> None:
+    monkeypatch.setattr("yolo.core.remote._LONGEST", 0.2)
+    with pytest.raises(ImageError, match="is it a stream"):
+        pictures(f"{site.url}/slow")
+
+
+def test_a_video_that_breaks_off_is_told(tmp_path) -> None:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for frame in np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), np.uint8):
+        writer.write(frame)
+    writer.release()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(pictures(path)) == 20
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(ImageWarning, match=r"clip.avi' ends after \d+ of about 20 frames"):
+        assert 0 < len(pictures(path)) < 20
+
+
+def test_a_tensor_of_half_precision_is_a_picture() -> None:
+    for kind in (torch.bfloat16, torch.float16):
+        (found,) = pictures(torch.full((3, 4, 5), 0.5, dtype=kind))
+        assert (found.image == 128).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         No exception leaves this function.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a pipe's encoding lacks must not end the command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(args=args, prog_name="yolo", standalone_mode=False)
         sys.stdout.flush()

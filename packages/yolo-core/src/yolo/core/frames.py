@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo.core.errors import YoloError
+from yolo.core.images import ImageWarning
 
 #: Suffixes (lower case) of the files that are taken for videos.
 VIDEO_SUFFIXES: frozenset[str] = frozenset(
@@ -20,6 +23,7 @@ VIDEO_SUFFIXES: frozenset[str] = frozenset(
 #: How addresses of streams begin.
 STREAM_SCHEMES: tuple[str, ...] = ("rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://")
 
+_ENOUGH = 0.9  # share of its frames that a file must give
 _PATIENCE_MS = 15_000  # without a connection, or a frame, a stream is given up
 
 
@@ -45,13 +49,16 @@ class Frame:
 def capture(source: str | os.PathLike[str] | int) -> Iterator[Frame]:
     """Read frames until there are no more; only one of them is in memory.
 
+    A file that ends much earlier than it says, and a camera or stream that ends at all, is told as an
+    :class:`~yolo.core.images.ImageWarning`.
+
     Args:
         source: a file, an address, or the number of a camera.
 
     Raises:
         YoloError: it cannot be opened, or has no frame.
     """
-    name = f"camera {source}" if isinstance(source, int) else os.fspath(source)
+    name = f"camera {source}" if isinstance(source, int) else without_login(os.fspath(source))
     path = None
     if isinstance(source, os.PathLike):
         path = os.fspath(source)
@@ -72,12 +79,30 @@ def capture(source: str | os.PathLike[str] | int) -> Iterator[Frame]:
             number += 1
         if not number:
             raise YoloError(f"{name!r} has no frame that can be read")
+        missing = _missing(source, number, video.get(cv2.CAP_PROP_FRAME_COUNT))
+        if missing:
+            warnings.warn(f"{name!r} {missing}", ImageWarning, stacklevel=2)
     finally:
         video.release()
 
 
+def without_login(address: str) -> str:
+    """Leave user and password out of an address, which is shown, logged and stored."""
+    return re.sub(r"^([A-Za-z]+://)[^/?#]*@", r"\1", address)
+
+
+def _missing(source: str | os.PathLike[str] | int, number: int, expected: float) -> str | None:
+    """Why a source that ended after so many frames may have more."""
+    if isinstance(source, os.PathLike):
+        few = number < _ENOUGH * expected  # the number of frames of a file is often an estimate
+        return f"ends after {number} of about {expected:.0f} frames; is it damaged?" if few else None
+    live = isinstance(source, int) or source.lower().startswith(STREAM_SCHEMES)
+    return f"gives no more pictures, after {number}" if live else None
+
+
 def _open(source: str | os.PathLike[str] | int) -> cv2.VideoCapture:
-    level = cv2.utils.logging.setLogLevel(0)  # OpenCV's own words about a camera that is not there
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's own words about damaged files
+    level = cv2.utils.logging.setLogLevel(0)  # OpenCV's about a camera that is not there
     try:
         if isinstance(source, int):
             return cv2.VideoCapture(source)

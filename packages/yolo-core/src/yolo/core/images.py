@@ -135,7 +135,7 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
 def _require_regular_file(path: str | os.PathLike[str]) -> None:
     try:
         mode = Path(path).stat().st_mode  # before opening: opening a named pipe would wait for ever
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # the latter: a zero byte
         raise ImageError(f"{str(path)!r}: no such image file") from None
     except OSError as error:
         raise ImageError(f"{str(path)!r} cannot be opened: {error.strerror}") from error

@@ -21,7 +21,7 @@ from yolo.core.letterbox import LetterboxGeometry, undo_letterbox
 from yolo.core.models.network import Network
 from yolo.core.read_ahead import read_ahead
 from yolo.core.results import Detections
-from yolo.core.sources import Picture, Source, count_items, is_endless, iter_items, read_item
+from yolo.core.sources import Picture, Source, iter_items, may_read_ahead, read_item
 from yolo.core.tiling import Region, cut_at_edge, parts_of_others, tile_grid
 from yolo.core.views import AUGMENTED, PLAIN, in_one_frame, look
 from yolo.core.weights.bundle import ModelBundle
@@ -103,7 +103,7 @@ class Predictor:
         self.iou = _fraction("iou", iou)
         self.max_detections = _positive("max_detections", max_detections)
         self.class_agnostic = class_agnostic
-        self.tile = None if tile is None else check_image_size(tile, stride=1)
+        self.tile = None if tile is None else check_image_size(tile, stride=1, name="tile")
         self.overlap = _fraction("overlap", overlap, below=1.0)
         self._views = AUGMENTED if augment else PLAIN
         self._engine: Engine = open_engine(model, image_size=image_size, device=device, architecture=architecture)
@@ -162,10 +162,9 @@ class Predictor:
             yield from self._predict(batch)
 
     def _readers(self, source: Source, bgr: bool) -> Iterator[Callable[[], Picture]]:
-        """What reads the next picture; those of files begin to be read before they are asked for."""
+        """What reads the next picture; files begin to be read before they are asked for."""
         items = iter_items(source, bgr=bgr)
-        several = isinstance(source, (str, os.PathLike, list, tuple)) and count_items(source) != 1
-        if several and not is_endless(source):
+        if may_read_ahead(source):
             return read_ahead(items, read_item, depth=2 * self.batch_size + _AHEAD)
         return (partial(read_item, item) for item in items)  # of somebody's generator nothing is taken early
 
@@ -261,6 +260,8 @@ class _Found(NamedTuple):
 def _names(given: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
     if given is None:
         return known
+    if isinstance(given, str):
+        raise UsageError(f"class_names must be a list of names, not the text {given!r}")
     if len(given) != len(known):
         raise UsageError(f"{len(given)} class names were given, but the network has {len(known)} classes")
     return tuple(given)

@@ -157,14 +157,15 @@ class Detections:
             uint8 ``[H, W, 3]`` RGB.
 
         Raises:
-            YoloError: no picture is given and there is no path, or it has another size.
+            YoloError: no picture is given and there is no file of it, or it has another size.
         """
         from yolo.core.drawing import draw_detections
         from yolo.core.images import read_image
 
         if image is None:
-            if self.path is None:
-                raise YoloError("these detections were made from a picture in memory; give it: plot(image)")
+            if self.path is None or self.frame is not None:
+                what = "a picture in memory" if self.source is None else "a frame or an address"
+                raise YoloError(f"these detections were made from {what}, which is not kept; give it: plot(image)")
             image = read_image(self.path)
         if image.shape[:2] != (self.size[1], self.size[0]):
             raise YoloError(f"the detections are of a picture of {self.size[0]}x{self.size[1]}, not of {image.shape}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from ..plain_warnings import warnings_as_notes
 
 if TYPE_CHECKING:
     from yolo.core.predictor import Predictor
+    from yolo.core.sources import Place
 
     from ..predictions.names import Names
     from ..predictions.sinks import Sink
@@ -148,11 +150,12 @@ def predict(
     that cannot be read is reported and left out, and the exit code is then 1.
     """
     from yolo.core.class_names import read_class_names
-    from yolo.core.sources import check_source
+    from yolo.core.sources import STDIN, check_source, find_places, is_endless
 
-    from ..predictions.names import Names
+    from ..predictions.names import Names, root_of
 
     check_source(source, option="--source")
+    places = None if source == STDIN else list(find_places(source))
     names = read_class_names(class_names) if class_names else None
     with warnings_as_notes():
         from yolo.core.predictor import Predictor
@@ -173,62 +176,69 @@ def predict(
             augment=augment,
         )
         wanted = _Wanted(output, draw, save_json, save_csv, save_coco, save_txt, save_conf, save_crops)
-        sinks = _sinks(wanted, Path(source), predictor.class_names)
-        run = _Run(predictor, sinks, Names(_root(source)))
+        sinks = _sinks(wanted, places, predictor.class_names)
+        run = _Run(predictor, sinks, Names(root_of(source)), places)
         try:
-            run.all_of(source, most=max_frames)
+            whole = run.all_of(source, most=max_frames)
         except BrokenPipeError:
             raise
         except OSError as error:  # reading reports in its own words, so this is about writing
             raise YoloError(f"cannot write the results: {error}") from error
+    if not whole and not is_endless(source):
+        note("What was found until now is kept.")
+        raise KeyboardInterrupt
     if run.failures:
         raise YoloError(f"{run.failures} of {run.failures + run.images} images could not be read; they are named above")
 
 
 class _Run:
-    """One prediction run: hands results on, prints them, and counts."""
+    """One prediction run: hands results on, prints them, and counts.
 
-    def __init__(self, predictor: Predictor, sinks: list[Sink], names: Names) -> None:
+    Args:
+        predictor: finds.
+        sinks: what takes the results.
+        names: of the pictures.
+        places: of the pictures; None for standard input.
+    """
+
+    def __init__(self, predictor: Predictor, sinks: list[Sink], names: Names, places: Sequence[Place] | None) -> None:
+        from yolo.core.sources import is_video
+
         self.predictor, self.sinks, self.names = predictor, sinks, names
+        self.total = None if places is None or any(map(is_video, places)) else len(places)
+        self.single = places is not None and len(places) == 1  # if it cannot be read, nothing is left to go on with
         self.failures = self.images = self.objects = 0
         # rich's bar takes over sys.stdout while it runs; results that go to a file or a pipe must not follow it.
         self._out = None if is_terminal() else sys.stdout
 
-    def all_of(self, source: str, *, most: int | None) -> None:
-        """Predict on everything; Ctrl-C ends the run and keeps what was found so far."""
-        from yolo.core.sources import STDIN, is_endless
-
-        single = not Path(source).is_dir() and Path(source).exists() and not source.endswith(".txt")
+    def all_of(self, source: str, *, most: int | None) -> bool:
+        """Predict on everything; False when Ctrl-C ended it: what was found so far is kept."""
         start = time.perf_counter()
-        complete = False
-        try:
-            for count, _ in enumerate(self._each(source, skip=not single and source != STDIN), start=1):
-                if count == most:
-                    break
-            complete = True
-        except KeyboardInterrupt:
-            complete = True
-            if not is_endless(source):
-                note("Interrupted; what was found until now is kept.")
-        finally:
+        complete, whole = False, True
+        with ExitStack() as stack:  # closes all of them, even when one cannot be closed
             for sink in self.sinks:
-                sink.close(complete=complete)
+                stack.callback(lambda one: one.close(complete=complete), sink)
+            try:
+                for count, _ in enumerate(self._each(source), start=1):
+                    if count == most:
+                        break
+            except KeyboardInterrupt:
+                whole = False
+            complete = True
         self._summary(time.perf_counter() - start)
+        return whole
 
-    def _each(self, source: str, *, skip: bool) -> Iterator[None]:
-        from yolo.core.sources import count_items
-
-        predictions = self.predictor.predict_pairs(source, on_error=self._report if skip else None)
-        total = count_items(source)
+    def _each(self, source: str) -> Iterator[None]:
+        predictions = self.predictor.predict_pairs(source, on_error=None if self.single else self._report)
         # Without a terminal the lines themselves show how far it is.
-        shown = track(predictions, "Predicting", total=total) if is_terminal(sys.stderr) else predictions
+        shown = track(predictions, "Predicting", total=self.total) if is_terminal(sys.stderr) else predictions
         for prediction in shown:
             found = prediction.detections
             name = self.names.of(found)
             for sink in self.sinks:
                 sink.add(prediction, name)
             width, height = found.size
-            click.echo(f"{_printable(name)}  {width}x{height}  {found.summary()}", file=self._out)
+            click.echo(f"{_printable(name)}  {width}x{height}  {_printable(found.summary())}", file=self._out)
             self.images, self.objects = self.images + 1, self.objects + len(found)
             yield
 
@@ -245,38 +255,24 @@ class _Run:
                 click.echo(line, file=self._out)
 
 
-def _sinks(wanted: _Wanted, source: Path, class_names: tuple[str, ...]) -> list[Sink]:
+def _sinks(wanted: _Wanted, places: Sequence[Place] | None, class_names: tuple[str, ...]) -> list[Sink]:
     """What takes the results, the pictures first.
 
     Raises:
-        UsageError: ``--output`` is in the way of the source, or is a file.
+        UsageError: ``--output`` cannot be for this source.
     """
-    from yolo.core.frames import VIDEO_SUFFIXES
     from yolo.core.weights.coco import coco_category_ids
 
-    from ..predictions.pictures import FORMATS, Crops, Pictures
+    from ..predictions.pictures import Crops, Pictures
     from ..predictions.records import CocoFile, CsvFile, JsonFile, LabelFiles
     from ..predictions.sinks import Folder
     from ..predictions.videos import Videos
 
-    target = None if wanted.output == AUTO else Path(wanted.output)
-    single = None
-    names_picture = target is not None and wanted.draw and target.suffix.lower() in FORMATS and not target.is_dir()
-    if target is not None and names_picture and source.is_file():
-        single, target = target, target.parent
-    elif target is not None and target.exists() and not target.is_dir():
-        raise UsageError(f"--output {wanted.output!r} is a file; give a folder")
-    inside = source if source.is_dir() else source.parent
-    is_video = source.suffix.lower() in VIDEO_SUFFIXES  # which takes another name by itself
-    may_collide = wanted.draw and source.exists() and not is_video
-    if may_collide and target is not None and target.exists() and target.samefile(inside):
-        shown = single or target / source.name if not source.is_dir() else target
-        if source.is_dir() or not shown.exists() or shown.samefile(source):
-            raise UsageError(f"--output would overwrite the source image {str(shown)!r}; give another folder")
-    folder = Folder(target)
+    target, single = _targets(wanted, places)
+    folder = Folder(target, sources=[place for place in places or () if isinstance(place, Path)])
     sinks: list[Sink] = []
     if wanted.draw:
-        sinks += [Pictures(folder, single=single), Videos(folder)]
+        sinks += [Pictures(folder, single=single), Videos(folder, single=single)]
     if wanted.crops:
         sinks.append(Crops(folder))
     if wanted.json:
@@ -290,9 +286,28 @@ def _sinks(wanted: _Wanted, source: Path, class_names: tuple[str, ...]) -> list[
     return sinks
 
 
-def _root(source: str) -> Path | None:
-    path = Path(source)
-    return path if path.is_dir() else None
+def _targets(wanted: _Wanted, places: Sequence[Place] | None) -> tuple[Path | None, Path | None]:
+    """The folder of the results, and the name of the one picture or video where ``--output`` gives one."""
+    from yolo.core.sources import is_video
+
+    from ..predictions.pictures import FORMATS
+    from ..predictions.videos import SUFFIX
+
+    if wanted.output == AUTO:
+        return None, None
+    if not wanted.output:
+        raise UsageError("--output is empty; give a folder")
+    target = Path(wanted.output)
+    suffix = target.suffix.lower()
+    if target.is_dir() or not (wanted.draw and suffix in (*FORMATS, SUFFIX)):
+        if target.exists() and not target.is_dir():
+            raise UsageError(f"--output {wanted.output!r} is a file; give a folder")
+        return target, None
+    is_one = suffix in FORMATS if places is None else len(places) == 1 and is_video(places[0]) == (suffix == SUFFIX)
+    if not is_one:
+        kind = "video" if suffix == SUFFIX else "picture"
+        raise UsageError(f"--output {wanted.output!r} is a file, but --source is not one {kind}; give a folder")
+    return target.parent, target
 
 
 def _printable(name: str) -> str:

@@ -14,11 +14,14 @@ from yolo.core.drawing import draw_detections
 from yolo.core.errors import UsageError
 from yolo.core.files import write_atomically
 from yolo.core.predictor import Prediction
+from yolo.core.results import Detections
 
+from .names import Unique
 from .sinks import Folder
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
 _QUALITY = {"JPEG": {"quality": 92}, "WEBP": {"quality": 92}}
+_LARGEST_JPEG = 65500  # pixels of a side
 CROPS = "crops"
 
 
@@ -32,7 +35,7 @@ class Pictures:
 
     def __init__(self, folder: Folder, *, single: Path | None = None) -> None:
         self._folder, self._single = folder, single
-        self._taken: set[str] = set()
+        self._unique = Unique()
         self._count = 0
 
     def add(self, prediction: Prediction, name: str) -> None:
@@ -40,21 +43,14 @@ class Pictures:
         found = prediction.detections
         if found.frame is not None:
             return
-        target = self._single or self._folder() / self._unique(drawn_name(name))
-        if found.path is not None and target.exists() and target.samefile(found.path):
+        if self._single and self._count:
+            raise UsageError(f"--output {str(self._single)!r} is one picture, but there are several; give a folder")
+        target = self._single or self._folder() / self._unique(drawn_name(name, found.size))
+        if self._folder.is_source(target, found.path):
             raise UsageError(f"--output would overwrite the source image {str(target)!r}; give another folder")
         image = draw_detections(prediction.image, found)
         write_atomically(target, _encode(image, FORMATS[target.suffix.lower()]))
         self._count += 1
-
-    def _unique(self, name: str) -> str:
-        """``a.tif`` and ``a.tif.jpg`` are both drawn as ``a.tif.jpg``."""
-        path, number = PurePosixPath(name), 1
-        while name in self._taken:
-            number += 1
-            name = str(path.with_name(f"{path.stem}_{number}{path.suffix}"))
-        self._taken.add(name)
-        return name
 
     def close(self, *, complete: bool) -> None:
         """Nothing is open."""
@@ -69,6 +65,8 @@ class Crops:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
+        self._unique, self._classes = Unique(), Unique()
+        self._names: dict[int, str] = {}
         self._count = 0
 
     def add(self, prediction: Prediction, name: str) -> None:
@@ -76,15 +74,22 @@ class Crops:
         found = prediction.detections
         limit = np.array([*found.size, *found.size])
         corners = np.concatenate([np.floor(found.boxes[:, :2]), np.ceil(found.boxes[:, 2:])], axis=1)
-        path = PurePosixPath(name)
+        stem = str(PurePosixPath(name).with_suffix(""))
+        if found.frame is None:  # names of frames are unique
+            stem = self._unique(stem, name)  # a.jpg and a.png
         for number, (box, label) in enumerate(zip(np.clip(corners, 0, limit), found.labels.tolist(), strict=True)):
             x1, y1, x2, y2 = box.astype(int).tolist()
-            folder = "".join(c if c.isalnum() or c in " -_" else "_" for c in found.name_of(label)).strip() or str(
-                label
-            )
-            target = self._folder() / CROPS / folder / path.parent / f"{path.stem}_{number}.jpg"
-            write_atomically(target, _encode(prediction.image[y1:y2, x1:x2], "JPEG"))
+            crop = drawn_name(f"{stem}_{number}", (x2 - x1, y2 - y1))
+            target = self._folder() / CROPS / self._class_folder(found, label) / crop
+            write_atomically(target, _encode(prediction.image[y1:y2, x1:x2], FORMATS[target.suffix]))
             self._count += 1
+
+    def _class_folder(self, found: Detections, label: int) -> str:
+        """Like the class, as far as that can be the name of a folder anywhere."""
+        if label not in self._names:
+            plain = "".join(c if c.isalnum() or c in " -_" else "_" for c in found.name_of(label))[:60].strip()
+            self._names[label] = self._classes(plain or str(label))
+        return self._names[label]
 
     def close(self, *, complete: bool) -> None:
         """Nothing is open."""
@@ -94,9 +99,11 @@ class Crops:
         return f"Crops: {self._folder() / CROPS}" if self._count else None
 
 
-def drawn_name(name: str) -> str:
+def drawn_name(name: str, size: tuple[int, int]) -> str:
     """Name the drawn picture; a format that is not written gets a second suffix: ``a.tif`` becomes ``a.tif.jpg``."""
-    return name if PurePosixPath(name).suffix.lower() in FORMATS else f"{name}.jpg"
+    if PurePosixPath(name).suffix.lower() in FORMATS:
+        return name
+    return f"{name}.jpg" if max(size) <= _LARGEST_JPEG else f"{name}.png"
 
 
 def _encode(image: NDArray[np.uint8], kind: str) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from yolo.core.files import write_atomically
 from yolo.core.predictor import Prediction
 
+from .names import Unique
 from .sinks import Folder, PendingFile
 
 JSON_NAME, CSV_NAME, COCO_NAME, LABELS = "predictions.json", "predictions.csv", "coco_predictions.json", "labels"
@@ -32,9 +33,7 @@ class _JsonList:
 
     def close(self, *, complete: bool) -> None:
         """End; see :class:`Sink`."""
-        if complete:
-            self._file.write("\n]\n" if self._count else "[]\n")
-        self._file.close(complete=complete)
+        self._file.close(complete=complete, last="\n]\n" if self._count else "[]\n")
 
     def written(self) -> str | None:
         """Say where it is."""
@@ -54,7 +53,8 @@ class JsonFile(_JsonList):
 class CocoFile(_JsonList):
     """``coco_predictions.json``: COCO's result format.
 
-    The id of an image is the number that its file is called by (``000000123.jpg``), else its name.
+    The id of an image is the number that its file is called by (``000000123.jpg``), else, and where another one has
+    that number, its name.
 
     Args:
         folder: where it goes.
@@ -66,11 +66,15 @@ class CocoFile(_JsonList):
     def __init__(self, folder: Folder, category_ids: Sequence[int] | None) -> None:
         super().__init__(folder)
         self._category_ids = category_ids
+        self._numbers: set[int] = set()
 
     def add(self, prediction: Prediction, name: str) -> None:
         """Take one picture."""
         stem = PurePosixPath(name).stem
-        image_id = int(stem) if stem.isascii() and stem.isdecimal() and len(stem) < 19 else name
+        image_id: int | str = int(stem) if stem.isascii() and stem.isdecimal() and len(stem) < 19 else name
+        if isinstance(image_id, int):
+            image_id = name if image_id in self._numbers else image_id
+            self._numbers.add(int(stem))
         for record in prediction.detections.to_coco(image_id, category_ids=self._category_ids):
             self.append(record)
 
@@ -88,26 +92,26 @@ class CsvFile:
         """Take one picture."""
         found = prediction.detections
         frame = "" if found.frame is None else found.frame
-        self._write([name, frame, d["label"], d["name"], d["score"], *d["box"]] for d in found.to_records())
+        self._file.write(
+            self._text([name, frame, d["label"], d["name"], d["score"], *d["box"]] for d in found.to_records())
+        )
 
     def close(self, *, complete: bool) -> None:
         """End."""
-        if complete:
-            self._write([])
-        self._file.close(complete=complete)
+        self._file.close(complete=complete, last=self._text([]))
 
     def written(self) -> str | None:
         """Say where it is."""
         return f"CSV: {self._file.path}"
 
-    def _write(self, rows: Iterable[Sequence[object]]) -> None:
+    def _text(self, rows: Iterable[Sequence[object]]) -> str:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if not self._begun:
             writer.writerow(self.columns)
             self._begun = True
         writer.writerows(rows)
-        self._file.write(text.getvalue())
+        return text.getvalue()
 
 
 class LabelFiles:
@@ -122,7 +126,8 @@ class LabelFiles:
 
     def __init__(self, folder: Folder, *, with_scores: bool) -> None:
         self._folder, self._with_scores = folder, with_scores
-        self._stems: set[str] = set()
+        self._unique = Unique()
+        self._count = 0
 
     def add(self, prediction: Prediction, name: str) -> None:
         """Write one file."""
@@ -136,8 +141,9 @@ class LabelFiles:
             numbers = [*values, score] if self._with_scores else [*values]
             lines.append(f"{label} {' '.join(f'{number:.6f}' for number in numbers)}\n")
         stem = str(PurePosixPath(name).with_suffix(""))
-        stem = name if stem in self._stems else stem  # a.jpg and a.png
-        self._stems.add(stem)
+        if found.frame is None:  # names of frames are unique
+            stem = self._unique(stem, name)  # a.jpg and a.png
+        self._count += 1
         write_atomically(self._folder() / LABELS / f"{stem}.txt", "".join(lines).encode())
 
     def close(self, *, complete: bool) -> None:
@@ -145,4 +151,4 @@ class LabelFiles:
 
     def written(self) -> str | None:
         """Say where they are."""
-        return f"Labels: {self._folder() / LABELS}" if self._stems else None
+        return f"Labels: {self._folder() / LABELS}" if self._count else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -31,10 +32,13 @@ class Folder:
 
     Args:
         path: of the folder; None for a new one, ``runs/predict/<n>``.
+        sources: files that must not be overwritten.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, sources: Iterable[Path] = ()) -> None:
         self._path = path
+        in_the_way = path is not None and path.is_dir()  # else there is nothing to overwrite
+        self._sources = {_identity(source) for source in sources} - {None} if in_the_way else set()
 
     def __call__(self) -> Path:
         """Return the folder; it is there."""
@@ -42,6 +46,11 @@ class Folder:
             self._path = _new_folder(_AUTO_ROOT)
         self._path.mkdir(parents=True, exist_ok=True)
         return self._path
+
+    def is_source(self, target: Path, own: Path | None) -> bool:
+        """Whether a file is one of the sources; ``own`` is that of the result, which a list from elsewhere may name."""
+        found = _identity(target)
+        return found is not None and (found in self._sources or (own is not None and found == _identity(own)))
 
 
 class PendingFile:
@@ -66,22 +75,42 @@ class PendingFile:
         """Append."""
         if self._file is None:
             handle, temporary = tempfile.mkstemp(dir=self._folder(), prefix=f".{self._name}.")
-            self._file, self._temporary = os.fdopen(handle, "w", encoding="utf-8", newline=""), Path(temporary)
+            self._temporary = Path(temporary)
+            self._file = os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="")
         self._file.write(text)
 
-    def close(self, *, complete: bool) -> None:
-        """Put the file in its place, or remove it."""
+    def close(self, *, complete: bool, last: str = "") -> None:
+        """Append the last text and put the file in its place, or remove it."""
+        if complete:
+            try:
+                self.write(last)
+            except OSError:  # the disk is full
+                self._end(complete=False)
+                raise
+        self._end(complete=complete)
+
+    def _end(self, *, complete: bool) -> None:
         if self._file is None:
             return
-        self._file.close()
-        self._file = None
-        if complete:
-            mask = os.umask(0)
-            os.umask(mask)
-            self._temporary.chmod(0o666 & ~mask)  # mkstemp's files are for their owner only
-            self._temporary.replace(self.path)
-        else:
+        file, self._file = self._file, None
+        try:
+            file.close()  # writes the rest
+            if complete:
+                mask = os.umask(0)
+                os.umask(mask)
+                self._temporary.chmod(0o666 & ~mask)  # mkstemp's files are for their owner only
+                self._temporary.replace(self.path)
+        finally:
             self._temporary.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What a file has in common with its other names: links, and other spellings of its path."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _new_folder(root: Path) -> Path:

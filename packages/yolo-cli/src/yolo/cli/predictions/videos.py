@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 
 from yolo.core.drawing import draw_detections
-from yolo.core.errors import YoloError
+from yolo.core.errors import UsageError, YoloError
 from yolo.core.predictor import Prediction
 
-from .names import stream_name
+from .names import stream_of
 from .sinks import Folder
 
+SUFFIX = ".mp4"
 _USUAL_RATE = 25.0  # frames a second, where a stream does not tell
 
 
@@ -22,10 +23,11 @@ class Videos:
 
     Args:
         folder: where they go.
+        single: the name of the one video, instead of its own.
     """
 
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
+    def __init__(self, folder: Folder, *, single: Path | None = None) -> None:
+        self._folder, self._single = folder, single
         self._source: str | None = None
         self._writer: cv2.VideoWriter | None = None
         self._size = 0, 0
@@ -40,7 +42,7 @@ class Videos:
             return
         if self._writer is None or found.source != self._source or found.frame == 0:
             self._end(complete=True)
-            self._begin(prediction)
+            self._begin(prediction, stream_of(name))
         assert self._writer is not None
         image = draw_detections(prediction.image, found)
         if (image.shape[1], image.shape[0]) != self._size:  # a stream may change; a file cannot
@@ -55,14 +57,16 @@ class Videos:
         """Say where they are."""
         return f"Video: {', '.join(map(str, self._done))}" if self._done else None
 
-    def _begin(self, prediction: Prediction) -> None:
+    def _begin(self, prediction: Prediction, stem: str) -> None:
         found = prediction.detections
-        folder, stem = self._folder(), stream_name(found)
-        self._target, number = folder / f"{stem}.mp4", 1
-        while self._target in self._done or (found.path is not None and _same(self._target, found.path)):
+        folder = self._folder()
+        self._target, number = self._single or folder / f"{stem}{SUFFIX}", 1
+        if self._single and self._folder.is_source(self._single, found.path):
+            raise UsageError(f"--output would overwrite the source video {str(self._single)!r}; give another name")
+        while self._target in self._done or self._folder.is_source(self._target, found.path):
             number += 1
-            self._target = folder / f"{stem}_{number}.mp4"
-        self._temporary = self._target.with_name(f".{self._target.name}.part.mp4")
+            self._target = folder / f"{stem}_{number}{SUFFIX}"
+        self._temporary = self._target.with_name(f".{self._target.name}.part{SUFFIX}")
         self._source, self._size = found.source, found.size
         code = cv2.VideoWriter.fourcc(*"mp4v")
         self._writer = cv2.VideoWriter(str(self._temporary), code, prediction.rate or _USUAL_RATE, self._size)
@@ -79,7 +83,3 @@ class Videos:
             self._done.append(self._target)
         else:
             self._temporary.unlink(missing_ok=True)
-
-
-def _same(target: Path, source: Path) -> bool:
-    return target.exists() and target.samefile(source)

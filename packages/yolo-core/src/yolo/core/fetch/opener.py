@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import urllib.request
+from base64 import b64encode
 from http.client import HTTPMessage
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from yolo.core.fetch.replies import FetchError
 
@@ -27,6 +29,17 @@ def opener() -> urllib.request.OpenerDirector:
     ):
         director.add_handler(handler())
     return director
+
+
+def request_for(url: str, headers: dict[str, str]) -> urllib.request.Request:
+    """Ask for an address; user and password in it (``http://user:password@host``) are sent to that host only."""
+    found = re.match(r"([A-Za-z]+://)([^/?#]*)@", url)
+    if found is None:
+        return urllib.request.Request(url, headers=headers)
+    request = urllib.request.Request(found[1] + url[found.end() :], headers=headers)
+    login = b64encode(unquote(found[2]).encode()).decode()
+    request.add_unredirected_header("Authorization", f"Basic {login}")
+    return request
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import ssl
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -19,7 +18,7 @@ from typing import Literal, NoReturn, cast
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from yolo.core.fetch.opener import SCHEMES, opener
+from yolo.core.fetch.opener import SCHEMES, opener, request_for
 from yolo.core.fetch.replies import (
     FetchError,
     Retry,
@@ -140,8 +139,8 @@ class _Transfer:
         return 0, "", None
 
     def _open(self, headers: dict[str, str]) -> HTTPResponse:
-        request = urllib.request.Request(self.url, headers=headers)
         try:
+            request = request_for(self.url, headers)
             return cast(HTTPResponse, opener().open(request, timeout=self.patience.timeout))
         except HTTPError as error:
             error.close()
@@ -153,7 +152,7 @@ class _Transfer:
             if isinstance(reason, ssl.SSLCertVerificationError):
                 raise FetchError(f"the server's certificate is not trusted ({reason.verify_message})") from error
             text = str(getattr(reason, "strerror", None) or reason or type(reason).__name__)
-            raise Retry(f"no connection to {urlsplit(self.url).netloc} ({text})") from error
+            raise Retry(f"no connection to {urlsplit(self.url).netloc.rpartition('@')[2]} ({text})") from error
         except ValueError as error:
             raise FetchError(f"the address, or one it redirects to, cannot be used ({error})") from error
 

@@ -355,3 +355,18 @@ def test_a_tensor_of_half_precision_is_a_picture() -> None:
     for kind in (torch.bfloat16, torch.float16):
         (found,) = pictures(torch.full((3, 4, 5), 0.5, dtype=kind))
         assert (found.image == 128).all()
+
+
+def test_nobody_waits_for_a_picture_that_does_not_come(monkeypatch) -> None:
+    """Ctrl-C must not hang until an address is given up; and the end of Python waits for no such thread."""
+    monkeypatch.setattr("yolo.core.read_ahead._PATIENCE", 0.05)
+    never = threading.Event()
+    ahead = read_ahead([0, 1, 2], lambda number: number if number == 0 else never.wait(30), depth=3)
+    assert next(ahead)() == 0
+    ahead.close()
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("yolo-read")]
+    assert left and all(thread.daemon for thread in left)
+    never.set()
+    for thread in left:
+        thread.join(5)
+        assert not thread.is_alive()

@@ -237,9 +237,9 @@ class _Run:
             name = self.names.of(found)
             for sink in self.sinks:
                 sink.add(prediction, name)
+            self.images, self.objects = self.images + 1, self.objects + len(found)
             width, height = found.size
             click.echo(f"{_printable(name)}  {width}x{height}  {_printable(found.summary())}", file=self._out)
-            self.images, self.objects = self.images + 1, self.objects + len(found)
             yield
 
     def _report(self, error: YoloError) -> None:

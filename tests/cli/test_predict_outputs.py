@@ -322,3 +322,14 @@ def test_many_pictures_of_one_name_take_no_longer_each() -> None:
     given = [unique("a/rgb.jpg") for _ in range(5000)]
     assert len(set(given)) == 5000 and given[:2] == ["a/rgb.jpg", "a/rgb_2.jpg"]
     assert unique("b.txt", "b.png.txt") == "b.txt" and unique("b.txt", "b.png.txt") == "b.png.txt"
+
+
+def test_a_name_that_the_encoding_of_a_pipe_lacks_is_printed_in_another_way(
+    yolo: Run, checkpoint: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe, "ascii"))
+    shutil.copy("images/7.png", "sieben日.png")
+    assert predict(yolo, checkpoint, "sieben日.png", "--no-draw").code == 0
+    sys.stdout.flush()
+    assert pipe.getvalue().startswith(rb"sieben\u65e5.png  90x60")

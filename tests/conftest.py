@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,17 @@ def messages_stay_in_their_test() -> Iterator[None]:
     handlers, level = list(log.handlers), log.level
     yield
     log.handlers[:], log.level = handlers, level
+
+
+@pytest.fixture(autouse=True)
+def signals_stay_in_their_test() -> Iterator[None]:
+    """Take away handlers that were set: what a worker process ignores, the tests that come next may be about."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler and handler is not None:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

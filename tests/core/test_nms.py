@@ -123,6 +123,8 @@ def test_broken_predictions_do_not_take_the_others_with_them():
     nan, infinite = float("nan"), float("inf")
     boxes = [[nan, 0.0, 5.0, 5.0], [0.0, 0.0, infinite, 5.0], [0.0, 0.0, 9.0, 9.0], [50.0, 50.0, 60.0, 60.0]]
     assert suppress(boxes, [[0.9], [0.8], [0.7], [nan]]).anchors.tolist() == [2]
+    found = suppress(boxes, [[0.9, 0.9], [0.8, 0.8], [0.7, nan], [nan, 0.6]])  # an undefined score beside a good one
+    assert list(zip(found.anchors.tolist(), found.labels.tolist(), strict=True)) == [(2, 0), (3, 1)]
 
 
 def test_prefixes_give_what_one_pass_gives():

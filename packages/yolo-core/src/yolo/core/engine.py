@@ -84,7 +84,7 @@ class NetworkEngine:
     @torch.inference_mode()
     def __call__(self, canvases: NDArray[np.uint8]) -> Decoded:
         """Detect; see :meth:`Engine.__call__`."""
-        images = torch.from_numpy(canvases).to(self.device).permute(0, 3, 1, 2).float() / 255
+        images = torch.from_numpy(canvases).to(self.device).permute(0, 3, 1, 2).float().div_(255)
         decoded = decode(self._network(images).main)
         return Decoded(decoded.boxes.float(), decoded.scores.float())
 

@@ -64,6 +64,8 @@ def in_one_frame(seen: Sequence[Decoded], views: Sequence[View], places: Sequenc
     Returns:
         Boxes ``[V * A, 4]`` in pixels of the first canvas, and scores.
     """
+    if len(views) == 1 and not views[0].mirrored:
+        return seen[0]
     first = places[0].matrix
     boxes = []
     for decoded, view, place in zip(seen, views, places, strict=True):

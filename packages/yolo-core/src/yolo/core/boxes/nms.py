@@ -73,22 +73,27 @@ def non_max_suppression(
 def _candidates(scores: Tensor, confidence: float, multi_label: bool, limit: int) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, predictions and classes of the pairs above the bound, best first."""
     classes = scores.shape[1]
+    if not classes:
+        none = torch.zeros(0, dtype=torch.long, device=scores.device)
+        return scores.new_zeros(0), none, none
+    # A look at the best score of each prediction is cheap; what else is done is for the few that pass. Not "above the
+    # bound", for a prediction with one undefined score has others.
+    rows = (~(scores.amax(dim=1) <= confidence)).nonzero().squeeze(1)
+    scores = scores[rows]
     if multi_label:
         pair = (scores > confidence).flatten().nonzero().squeeze(1)
         best = scores.flatten()[pair]
-    elif classes:
+    else:
         best, label = scores.max(dim=1)
         above = best > confidence
         pair = above.nonzero().squeeze(1) * classes + label[above]
         best = best[above]
-    else:
-        pair, best = torch.zeros(0, dtype=torch.long, device=scores.device), scores.new_zeros(0)
     if len(best) > limit:  # not a plain top-k: which of several equal scores it returns is not defined
         enough = best >= best.topk(limit, sorted=False).values.min()
         pair, best = pair[enough], best[enough]
     best, order = best.sort(descending=True, stable=True)
     best, pair = best[:limit], pair[order][:limit]
-    return best, pair // max(classes, 1), pair % max(classes, 1)
+    return best, rows[pair // classes], pair % classes
 
 
 def suppress(boxes: Tensor, scores: Tensor, labels: Tensor | None, *, iou: float, max_detections: int) -> Tensor:

@@ -136,6 +136,13 @@ def decode(branch: BranchOutput) -> Decoded:
     Returns:
         Boxes in pixels of the network's input and class probabilities, anchors by map, then row by row.
     """
-    cls = torch.cat([scale.flatten(2) for scale in branch.cls], dim=2)
+    cls = _rows(branch.cls)
     cls = cls.to(torch.promote_types(cls.dtype, torch.float32))
-    return Decoded(decode_boxes(branch).transpose(1, 2), cls.transpose(1, 2).sigmoid())
+    return Decoded(decode_boxes(branch).transpose(1, 2), cls.sigmoid())
+
+
+def _rows(maps: Sequence[Tensor]) -> Tensor:
+    """``[B, A, C]`` of maps ``[B, C, H, W]``, in the order that they have in memory: to change it takes longer."""
+    if all(scale.is_contiguous(memory_format=torch.channels_last) for scale in maps):
+        return torch.cat([scale.permute(0, 2, 3, 1).flatten(1, 2) for scale in maps], dim=1)
+    return torch.cat([scale.flatten(2) for scale in maps], dim=2).transpose(1, 2)

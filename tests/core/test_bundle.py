@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 from yolo.core import Predictor, load_model
+from yolo.core.errors import UsageError
 from yolo.core.models.build import build_model
 from yolo.core.models.fuse import fuse
 from yolo.core.models.spec import parse_spec
 from yolo.core.weights.bundle import BUNDLE_KEY, ModelBundle, read_checkpoint, stored_bundle
 from yolo.core.weights.file import WeightsError, WeightsWarning
+from yolo.core.weights.load import load_bundle
 
 CUSTOM = {
     "name": "pocket",
@@ -153,3 +155,12 @@ def test_weights_that_are_not_numbers_warn(bundle, tmp_path):
     with pytest.warns(WeightsWarning, match="NaN"):
         predictor = Predictor(path)
     assert len(predictor(torch.zeros(20, 30, 3, dtype=torch.uint8).numpy())[0]) == 0
+
+
+def test_a_whole_checkpoint_takes_no_other_network(bundle, tmp_path):
+    torch.save({BUNDLE_KEY: bundle.to_dict()}, tmp_path / "best.ckpt")
+    own = load_bundle(tmp_path / "best.ckpt").architecture["name"]
+    with pytest.raises(UsageError, match=rf"best\.ckpt' says itself that it is {own}, not v9-c: leave --model out"):
+        load_bundle(tmp_path / "best.ckpt", model="v9-c")
+    with pytest.raises(UsageError, match="nonsense"):
+        load_bundle(tmp_path / "best.ckpt", model="nonsense")

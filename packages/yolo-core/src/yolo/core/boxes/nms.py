@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms  # type: ignore[import-untyped]  # torchvision ships no types
 
 _FIRST_LOOK = 4  # the first pass looks at this many candidates per wanted detection
 
@@ -118,6 +117,9 @@ def _suppress(boxes: Tensor, scores: Tensor, labels: Tensor | None, iou: float, 
     """Positions of the survivors, best first, at most ``limit``; the scores come sorted."""
     if len(boxes) == 0:
         return torch.zeros(0, dtype=torch.long, device=boxes.device)
+    # Here, for it takes longer to load than torch: who made a mistake, or finds nothing, need not wait for it.
+    from torchvision.ops import nms  # type: ignore[import-untyped]  # torchvision ships no types
+
     device = boxes.device
     if device.type == "mps":  # has no float64
         boxes, scores = boxes.cpu(), scores.cpu()

@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+from yolo.core.errors import UsageError
 from yolo.core.models.build import build_model
 from yolo.core.models.class_width import ClassWidth
 from yolo.core.models.network import Network
@@ -52,15 +53,16 @@ def load_bundle(path: str | os.PathLike[str], *, model: str | Path | None = None
 
     Args:
         path: any file that :func:`load_model` takes.
-        model: as for :func:`load_model`; a file that carries its own layer list needs none.
+        model: as for :func:`load_model`; a file that carries its own layer list needs none, and takes no other.
 
     Raises:
-        UsageError: an unknown ``model``.
+        UsageError: an unknown ``model``, or another than the file's own.
         WeightsError: the file is not there or not usable, or fits no network.
     """
     content = read_content(path)
     stored = bundle_in(content, name=str(path))
     if stored is not None:
+        _require_same(stored, model, path)
         return stored
     weights = weights_of(content, name=str(path))
     spec = _named(weights, model, path)
@@ -76,6 +78,12 @@ def load_bundle(path: str | os.PathLike[str], *, model: str | Path | None = None
         class_names=names or tuple(str(number) for number in range(branch.num_classes)),
         extra={"class_names_known": names is not None},
     )
+
+
+def _require_same(stored: ModelBundle, model: str | Path | None, path: str | os.PathLike[str]) -> None:
+    own = parse_spec(stored.architecture, str(path)).name
+    if model is not None and load_spec(model).name != own:
+        raise UsageError(f"{str(path)!r} says itself that it is {own}, not {model}: leave --model out")
 
 
 def _named(weights: Weights, model: str | Path | None, path: str | os.PathLike[str]) -> ModelSpec | None:

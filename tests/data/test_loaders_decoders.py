@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from yolo.core.decoders.contents import MAPPED_ABOVE, contents
+from yolo.core.decoders.header import plain_header
+from yolo.core.decoders.quick import upright
 from yolo.core.errors import YoloError
 from yolo.data.loaders import DefaultImageLoader, FastImageLoader, TurboJPEGLoader, open_loader
 from yolo.data.loaders import turbojpeg as module
-from yolo.data.loaders.contents import MAPPED_ABOVE, contents
-from yolo.data.loaders.header import plain_header
-from yolo.data.loaders.quick import upright
 
 
 @pytest.fixture

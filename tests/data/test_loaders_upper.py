@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from yolo.core.decoders.header import plain_header
 from yolo.core.errors import YoloError
 from yolo.data.loaders import DefaultImageLoader, ImageLoader, TurboJPEGLoader
-from yolo.data.loaders.header import plain_header
 from yolo.data.loaders.turbojpeg import _OPTIONS, open_turbojpeg
 from yolo.data.loaders.upper import decode_upper
 

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from yolo.core.decoders import decode_picture, read_picture
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.frames import STREAM_SCHEMES, VIDEO_SUFFIXES, Frame, capture, without_login
-from yolo.core.images import IMAGE_SUFFIXES, decode_image, find_images, read_image, to_rgb
+from yolo.core.images import IMAGE_SUFFIXES, find_images, to_rgb
 from yolo.core.remote import LARGEST, read_remote
 
 
@@ -127,14 +128,16 @@ def read_item(item: Item) -> Picture:
     if isinstance(item, YoloError):
         raise item
     if isinstance(item, Path):
-        return Picture(read_image(item), item, str(item))
+        return Picture(read_picture(item), item, str(item))
     if isinstance(item, Frame):
         path = None if item.path is None else Path(item.path)
         return Picture(item.image, path, item.source, item.number, item.rate)
     if isinstance(item, Remote):
-        return Picture(decode_image(read_remote(item.url), name=without_login(item.url)), None, without_login(item.url))
+        return Picture(
+            decode_picture(read_remote(item.url), name=without_login(item.url)), None, without_login(item.url)
+        )
     if isinstance(item, Encoded):
-        return Picture(decode_image(item.data, name=item.name), None, item.name)
+        return Picture(decode_picture(item.data, name=item.name), None, item.name)
     if isinstance(item, Image.Image):
         name = getattr(item, "filename", "") or "the image"
         return Picture(to_rgb(item, name=str(name)))

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo.core.decoders.contents import read_whole
 from yolo.core.files import write_atomically
 from yolo.data.formats.report import Told
 from yolo.data.labels import LabelTable
-from yolo.data.loaders.contents import read_whole
 from yolo.data.packed import PackedStrings
 
 _log = logging.getLogger("yolo.data")

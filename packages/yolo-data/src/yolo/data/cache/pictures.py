@@ -24,13 +24,13 @@ import cv2
 import lz4.block  # type: ignore[import-untyped]  # it has no type information
 import numpy as np
 
+from yolo.core.decoders.header import Buffer, Header, plain_header
 from yolo.core.errors import YoloError
 from yolo.core.images import ImageError, decode_image
 from yolo.core.reduction import reduction
 from yolo.data.cache.errors import DamagedRecordError
 from yolo.data.cache.seal import Bytes
 from yolo.data.loaders.base import Pixels
-from yolo.data.loaders.header import Buffer, Header, plain_header
 from yolo.data.loaders.turbojpeg import TurboJPEGLoader
 
 DIGEST_SIZE = 16

@@ -10,7 +10,7 @@ import importlib
 from functools import lru_cache
 from typing import Any
 
-from yolo.data.loaders.contents import contents
+from yolo.core.decoders.contents import contents
 
 _MARK = b"\xff\xd8\xff"
 _RGB, _STOP_ON_WARNING = 0, 8192  # TJPF_RGB, TJFLAG_STOPONWARNING of turbojpeg.h

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from yolo.core.decoders.contents import read_whole
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.files import write_atomically
 from yolo.core.images import IMAGE_SUFFIXES, ImageError, decode_image
 from yolo.data.encryption.container import LARGEST, OVERHEAD, SUFFIX, EncryptionError, decrypt, encrypt, is_own
 from yolo.data.encryption.keys import Key
-from yolo.data.loaders.contents import read_whole
 
 #: Wraps the files to be gone through, to show how far it is.
 Track = Callable[[Sequence["Job"], str], Iterable["Job"]]

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo.core.decoders.header import jpeg_header, png_header
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.images import image_size
 from yolo.data.encryption.container import WrongKeyError
 from yolo.data.formats.report import DataError, Place, Report
 from yolo.data.loaders.base import ImageLoader
-from yolo.data.loaders.header import jpeg_header, png_header
 
 _HEAD = 32768
 _JPEG_END, _JPEG_SCAN = b"\xff\xd9", b"\xff\xda"  # ITU-T T.81, table B.1

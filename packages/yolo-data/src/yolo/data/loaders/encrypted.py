@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from yolo.core.decoders.contents import read_whole
+from yolo.core.decoders.header import plain_header
+from yolo.core.decoders.quick import decode_opencv, decode_plain
 from yolo.core.errors import YoloError
 from yolo.core.images import ImageError, decode_image, encoded_size
 from yolo.data.encryption.container import LARGEST, OVERHEAD, SUFFIX, EncryptionError, decrypt, is_own
 from yolo.data.encryption.keys import Key, find_key, hand_on, parse_key
 from yolo.data.loaders.base import ImageLoader, Pixels
-from yolo.data.loaders.contents import read_whole
 from yolo.data.loaders.default import DefaultImageLoader
 from yolo.data.loaders.fast import FastImageLoader
-from yolo.data.loaders.header import plain_header
-from yolo.data.loaders.quick import decode_opencv, decode_plain
 
 
 class EncryptedImageLoader(ImageLoader):

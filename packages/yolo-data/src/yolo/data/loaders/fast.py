@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from yolo.core.decoders.contents import contents
+from yolo.core.decoders.header import Buffer, Header
+from yolo.core.decoders.quick import Decoder, decode_opencv, decode_plain
 from yolo.core.images import read_image
 from yolo.data.loaders.base import ImageLoader, Pixels
-from yolo.data.loaders.contents import contents
-from yolo.data.loaders.header import Buffer, Header
-from yolo.data.loaders.quick import Decoder, decode_opencv, decode_plain
 
 
 class FastImageLoader(ImageLoader):

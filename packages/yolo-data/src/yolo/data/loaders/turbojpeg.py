@@ -9,9 +9,9 @@ import sys
 from functools import lru_cache, partial
 from typing import Any
 
+from yolo.core.decoders.header import Buffer, Header
 from yolo.data.loaders.base import Pixels
 from yolo.data.loaders.fast import FastImageLoader
-from yolo.data.loaders.header import Buffer, Header
 from yolo.data.loaders.upper import decode_upper
 
 _log = logging.getLogger("yolo.data")

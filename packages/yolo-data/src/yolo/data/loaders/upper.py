@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from yolo.core.decoders.header import Buffer, Header
 from yolo.data.loaders.base import Pixels
-from yolo.data.loaders.header import Buffer, Header
 
 _BASELINE, _SCAN, _RESTARTS = 0xC0, 0xDA, 0xDD
 _BLOCK = 8

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from yolo.data.loaders.header import Buffer
+from yolo.core.decoders.header import Buffer
 
 #: Files above this many bytes are mapped; below it reading is faster than setting up the mapping.
 MAPPED_ABOVE = 1 << 20

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo.core.decoders.header import Buffer, Header, plain_header
 from yolo.core.reduction import reduction
-from yolo.data.loaders.base import Pixels
-from yolo.data.loaders.header import Buffer, Header, plain_header
 
+Pixels = NDArray[np.uint8]
 #: Decode the stored pixels to RGB, each side reduced by 1, 2, 4 or 8 (JPEG only); None when the decoder complains.
 Decoder = Callable[[Buffer, Header, int], Pixels | None]
 
@@ -25,7 +25,7 @@ def decode_plain(data: Buffer, decoder: Decoder, *, least: tuple[int, int] | Non
     Args:
         data: the whole file.
         decoder: makes the pixels.
-        least: (width, height) that is needed of the upright picture, see :meth:`ImageLoader.read`.
+        least: (width, height) that is needed of the upright picture, see :func:`yolo.core.images.read_image`.
 
     Returns:
         uint8 ``[H, W, 3]`` RGB, upright; None when the careful reader must decide.

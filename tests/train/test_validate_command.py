@@ -300,3 +300,15 @@ def test_a_cache_that_is_there_is_read_whatever_the_config_says(
     assert {path for path in after if after[path] != before.get(path)} <= {
         path for path in after if "lock" in path.name
     }
+
+
+@pytest.mark.parametrize("command", [["validate", "-c", "none.ckpt"], ["fit"], ["fit", "--dry-run"]])
+@pytest.mark.parametrize("form", [["--data={}"], ["--data", "{}"]])
+def test_a_file_that_describes_data_is_no_settings(
+    tmp_path: Path, command: list[str], form: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text("train: images/train\nval: images/val\nnames:\n  0: cat\n")
+    assert main([*command, *(word.format(file) for word in form)]) == 2
+    error = capsys.readouterr().err
+    assert f"--data {file}: this file describes a data set" in error and "--data.root=" in error

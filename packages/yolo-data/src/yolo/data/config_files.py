@@ -156,6 +156,24 @@ def check_retired(keys: Iterable[object], where: str) -> None:
             raise UsageError(f"{where}data.{key} is no setting any more: {_RETIRED[str(key)]}")
 
 
+def refuse_data_file(args: Sequence[str]) -> None:
+    """Raise UsageError for ``--data data.yaml``, a habit from other programs: the option takes settings of ours.
+
+    Args:
+        args: what stands on the command line, with the option's value in the same word or the next.
+    """
+    for number, arg in enumerate(args):
+        name, equals, value = arg.partition("=")
+        path = Path(value if equals else next(iter(args[number + 1 :]), ""))
+        if name != "--data" or path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
+            continue
+        if {"train", "val", "test"} & read_config(str(path)).keys():
+            raise UsageError(
+                f"--data {path}: this file describes a data set, and the option takes settings; "
+                f"give --data.root={path} --data.format=yolo"
+            )
+
+
 def _check_keys(keys: Iterable[object], where: str) -> None:
     keys = list(keys)
     check_retired(keys, where)

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from yolo.core.errors import UsageError
 from yolo.core.weights.bundle import read_checkpoint
-from yolo.data.config_files import check_retired, option_keys, read_config, settle_image_size
+from yolo.data.config_files import check_retired, option_keys, read_config, refuse_data_file, settle_image_size
 from yolo.data.encryption.keys import without_keys
 from yolo.data.option_errors import refused_class, tell_plainly
 from yolo.training.atomic_io import AtomicCheckpointIO
@@ -221,7 +221,8 @@ def _sources(args: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def answer_old_options(args: Sequence[str]) -> None:
-    """Raise UsageError for an option that was given up, saying what serves instead."""
+    """Raise UsageError for an option that was given up, or is another program's, saying what serves instead."""
+    refuse_data_file(args)
     args = expand_config_names(args)
     answer_place_in_list(args)
     _answer_retired_keys(args)

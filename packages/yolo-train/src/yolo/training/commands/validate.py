@@ -35,6 +35,7 @@ def test(args: Sequence[str]) -> int:
 
 def _measure(command: str, args: Sequence[str]) -> int:
     from yolo.data.cache.use import open_images
+    from yolo.data.config_files import refuse_data_file
     from yolo.data.loader import build_loader
     from yolo.training.commands.options import build_parser
     from yolo.training.evaluate import evaluate
@@ -47,6 +48,7 @@ def _measure(command: str, args: Sequence[str]) -> int:
     from yolo.training.validation.subset import choose, describe
 
     set_up_messages()
+    refuse_data_file(args)
     options = build_parser(command).parse_args(list(args))
     _check(options)
     outputs = Outputs(

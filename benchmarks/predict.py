@@ -179,6 +179,10 @@ def one(options: argparse.Namespace) -> None:
                 whole = time.perf_counter() - start
                 spent["rest" if "read" in spent else "read"] = whole - sum(spent.values())
                 answer["stages"] = {stage: spent.get(stage, 0.0) / count for stage in STAGES}
+            elif kind == "stream":
+                with side.stages() as spent:
+                    number = sum(1 for _ in side(pictures))
+                answer["stream"] = {"all": (time.perf_counter() - start) / number, "network": spent["network"] / number}
             elif kind == "single":
                 answer["found"] = [len(found) for _ in range(count) for found in side(single)][-1]
             else:
@@ -231,7 +235,7 @@ def command(name: str, options: argparse.Namespace) -> list[str]:
     return ["uv", "run", "--no-project", "--python", sys.executable, *packages, "python", script]
 
 
-def compare(model: str, options: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
+def compare(model: str, options: argparse.Namespace, folder: Path) -> dict[str, dict]:
     """Print the rows of one network, and return the stages of every side."""
     sides: list[Side] = []
     try:
@@ -245,7 +249,10 @@ def compare(model: str, options: argparse.Namespace, folder: Path) -> dict[str, 
         for _ in range(options.rounds):
             for side in sides:
                 runs[side.name].append((side.ask("single", options.runs), side.ask("folder", 0)))
-        stages = {side.name: side.ask("stages", options.runs)["stages"] for side in sides}
+        stages = {
+            side.name: {**side.ask("stages", options.runs)["stages"], "stream": side.ask("stream", 0)["stream"]}
+            for side in sides
+        }
     finally:
         for side in sides:
             side.end()
@@ -304,6 +311,11 @@ def main() -> None:
             times = [spent[stage] * 1000 for stage in STAGES]
             outside = sum(times) - spent["network"] * 1000
             print(f"| {model} | {name} | {' | '.join(f'{t:.2f}' for t in (*times, sum(times), outside))} |")
+    print("\n| ms a picture of the folder | | all | network | outside the network |\n" + "|---" * 5 + "|")
+    for model, sides in stages.items():
+        for name, spent in sides.items():
+            times = [spent["stream"][key] * 1000 for key in ("all", "network")]
+            print(f"| {model} | {name} | {times[0]:.2f} | {times[1]:.2f} | {times[0] - times[1]:.2f} |")
     print(f"\nload {os.getloadavg()[0]:.1f} after")
 
 

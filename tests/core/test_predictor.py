@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from yolo.core import Detections, Predictor
+from yolo.core.engine import NetworkEngine
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.images import ImageError
 from yolo.core.models.build import build_model
@@ -191,6 +192,17 @@ def test_the_real_network_predicts_and_is_not_changed(network, datasets):
     assert all((result.boxes[:, 2:] > result.boxes[:, :2]).all() for result in found)
     assert found[0].names == ("0", "1") and found[0].path == pictures[0]
     assert repr(predictor) == "Predictor('pocket', 2 classes, 96x64, cpu)"
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_network_sees_that_its_input_is_channels_last(network, batch):
+    """Convolutions go by the strides; that of the batch counts, and says nothing where an axis was put in front."""
+    seen = []
+    engine = NetworkEngine(network, image_size=(96, 64), device="cpu")
+    engine._network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].stride()))
+    canvas = np.zeros((64, 96, 3), np.uint8)
+    engine(canvas[None] if batch == 1 else np.stack([canvas] * batch))
+    assert seen == [(64 * 96 * 3, 1, 96 * 3, 3)]
 
 
 def test_the_checkpoint_decides_size_and_names_unless_told_otherwise(network):

@@ -193,8 +193,7 @@ class Predictor:
         places: list[list[LetterboxGeometry]] = []
         for view in self._views:
             looks = [look(crop, self.image_size, view) for crop in crops]
-            canvases = [canvas for canvas, _ in looks]
-            seen.append(self._engine(np.stack(canvases) if len(canvases) > 1 else canvases[0][None]))
+            seen.append(self._engine(np.stack([canvas for canvas, _ in looks])))
             places.append([place for _, place in looks])
         found = []
         for row in range(len(crops)):

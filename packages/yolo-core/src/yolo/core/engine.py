@@ -97,10 +97,10 @@ class FileEngine:
 
     Args:
         file: as it was opened.
-        image_size: wanted; it can only be the file's own.
+        image_size: wanted; most files take only their own.
 
     Raises:
-        UsageError: another size is wanted.
+        UsageError: a size is wanted that the file does not take.
     """
 
     def __init__(self, file: ExportedFile, *, image_size: int | str | Sequence[int] | None = None) -> None:
@@ -109,7 +109,9 @@ class FileEngine:
         self.device = torch.device("cpu")
         self.class_names, self.image_size = file.class_names, file.image_size
         self.batch_size = 1
-        if image_size is not None and check_image_size(image_size, stride=1) != file.image_size:
+        if image_size is not None and file.step is not None:
+            self.image_size = check_image_size(image_size, stride=file.step)
+        elif image_size is not None and check_image_size(image_size, stride=1) != file.image_size:
             width, height = file.image_size
             raise UsageError(f"{str(file.path)!r} takes pictures of {width}x{height}; another size cannot be chosen")
 

@@ -34,6 +34,7 @@ class ExportedFile:
         class_names: one per class.
         names_known: False where the names are only numbers, since the file has none.
         image_size: (width, height) that it takes, pixels.
+        step: None where it takes that size only, else any size whose sides are multiples of this.
         metadata: what the file says about itself.
         device_name: where it runs, for people.
         threads: that it computes with; None where the runtime decides.
@@ -51,6 +52,8 @@ class ExportedFile:
         _check_preprocessing(path, self.metadata)
         width, height = self._runtime.image_size
         self.image_size = int(width), int(height)
+        any_size = bool(getattr(self._runtime, "dynamic_size", False))
+        self.step: int | None = int(getattr(self._runtime, "stride", 32)) if any_size else None
         self.class_names = tuple(map(str, self._runtime.class_names)) or self._count_classes()
         self.names_known = self.class_names != tuple(str(number) for number in range(len(self.class_names)))
         self.device_name = str(getattr(self._runtime, "device", "cpu"))
@@ -66,7 +69,7 @@ class ExportedFile:
         """Detect on letterboxed pictures.
 
         Args:
-            images: uint8 ``[B, 3, H, W]`` RGB, of the file's size.
+            images: uint8 ``[B, 3, H, W]`` RGB, of a size that the file takes.
 
         Returns:
             Boxes xyxy in pixels of the canvas, and scores, float32.

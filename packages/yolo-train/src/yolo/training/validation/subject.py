@@ -129,7 +129,7 @@ def _of_file(file: ExportedFile) -> Subject:
         class_names=file.class_names,
         names_known=file.names_known,
         image_size=file.image_size,
-        fixed_size=True,
+        fixed_size=file.step is None,
         weights="exported",
         device=torch.device("cpu"),
         device_name=file.device_name,

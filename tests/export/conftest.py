@@ -55,6 +55,9 @@ def fake_backend(plain, network, monkeypatch):
     from yolo.core.weights.bundle import ModelBundle
     from yolo.export import exporter
     from yolo.export.backends.onnx import OnnxBackend
+    from yolo.export.graph.deploy import DeployModule
+
+    deployed = DeployModule(network, SIZE)
 
     def install(change=lambda model: None):
         requests = []
@@ -67,8 +70,38 @@ def fake_backend(plain, network, monkeypatch):
             return {"opset": 17, "versions": {}}
 
         monkeypatch.setattr(OnnxBackend, "write", write)
-        monkeypatch.setattr(exporter, "DeployModule", lambda network, size: None)
-        monkeypatch.setattr(ModelBundle, "build", lambda self, *, name: network)
+        monkeypatch.setattr(OnnxBackend, "find_divergence", lambda *_: None)
+        monkeypatch.setattr(exporter, "DeployModule", lambda network, size: deployed)
+        monkeypatch.setattr(ModelBundle, "build", lambda self, *, name="": network)
         return requests
 
     return install
+
+
+@pytest.fixture(scope="session")
+def bundle(plain, tmp_path_factory):
+    """The deployment bundle of the plain export; not to be changed."""
+    from yolo.export.bundle import bundle_path, write_bundle
+    from yolo.export.metadata import Metadata
+    from yolo.export.runtimes.onnx import OnnxRuntime
+
+    runtime = OnnxRuntime(plain.path)
+    told = runtime.metadata
+    metadata = Metadata(
+        class_names=runtime.class_names,
+        image_size=runtime.image_size,
+        strides=tuple(told["strides"]),
+        architecture=told["architecture"],
+        checkpoint_sha256=told["checkpoint_sha256"],
+    )
+    folder = tmp_path_factory.mktemp("bundle") / bundle_path(plain.path).name
+    return write_bundle(folder, model_path=plain.path, manifest=plain.manifest, metadata=metadata, runtime=runtime)
+
+
+@pytest.fixture(scope="session")
+def schema_problems():
+    """The function that compares a value with a JSON schema."""
+    place = importlib.util.spec_from_file_location("json_schema", Path(__file__).with_name("json_schema.py"))
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module.problems

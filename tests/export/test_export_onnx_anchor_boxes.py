@@ -45,6 +45,29 @@ def test_files_pass_the_gate(small, tmp_path, options):
     assert "anchor box" in result.manifest["output"]["anchors"]
 
 
+def test_any_size(small, tmp_path):
+    pytest.importorskip("onnxruntime", reason="needs yolo-export[onnx]")
+    options = ExportOptions(dynamic_size=True, dynamic_batch=True)
+    parity = export_model(small, output=tmp_path / "small.onnx", options=options).parity
+    assert any("at 104x56" in found.sample for found in parity.differences)  # its coarsest stride is 8
+
+
+def test_hard_swish_is_another_function(small, tmp_path):
+    pytest.importorskip("onnxruntime", reason="needs yolo-export[onnx]")
+    import onnx
+
+    from yolo.export.runtimes.onnx import OnnxRuntime
+
+    options = ExportOptions(activation="hard-swish")
+    result = export_model(small, output=tmp_path / "small.onnx", options=options)
+    assert result.manifest["settings"]["activation"] == "hard-swish"
+    kinds = [node.op_type for node in onnx.load(result.path).graph.node]
+    assert {"HardSwish", "HardSigmoid"} & set(kinds)
+    images = np.stack([draw_samples(SIZE)[0].image])
+    difference = np.abs(OnnxRuntime(result.path).predict(images) - predict_reference(load_model(small), images))
+    assert difference[:, :4].max() > 0.1
+
+
 def test_module_is_the_network(small):
     network = load_model(small)
     module = DeployModule(network, SIZE)

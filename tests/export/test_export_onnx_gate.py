@@ -52,6 +52,7 @@ def test_a_wrong_file_is_not_kept(checkpoint, tmp_path, fake_backend, change, me
         export_model(checkpoint, output=tmp_path / "wrong.onnx")
     assert "wrong.onnx" in str(caught.value)
     assert "picture" in str(caught.value) or "black" in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -86,9 +87,11 @@ def test_an_unwritable_output_is_one_line(checkpoint, tmp_path, fake_backend):
 def test_figures_are_recorded(plain):
     record = json.loads(plain.manifest_path.read_text(encoding="utf-8"))["parity"]
     assert record["passed"] is True
-    assert record["tolerances"] == {"boxes": TIGHT.boxes, "scores": TIGHT.scores}
+    assert record["tolerances"] == {"boxes": 1e-3, "scores": 1e-5, "unmatched": 0.0, "everywhere": True}
     assert 0 < record["largest"]["boxes"] <= TIGHT.boxes
     assert record["largest"]["scores"] <= TIGHT.scores
+    assert record["detections"]["compared"] >= 20 and record["detections"]["off"] == 0
+    assert record["pictures"] == "pictures that come with yolo-export"
     assert len({entry["sample"] for entry in record["inputs"]}) == 6
 
 
@@ -151,13 +154,111 @@ def test_rounding_is_allowed_where_pytorch_rounds_as_much(network):
     exact = predict_reference(load_like_double(network), samples[0].image[None].astype(np.float64))
     tight = Tolerances(boxes=1e-5, scores=1e-7)
     report = check_parity(network, FakeRuntime(network, lambda output: exact.astype(np.float32)), samples, tight)
-    assert report.boxes > tight.boxes
+    (found,) = report.differences
+    assert found.all_boxes > tight.boxes
     assert report.passed
-    for name in ("boxes", "scores"):  # what the command prints as allowed is what that input was allowed
-        worst = report.worst(name)
-        assert getattr(worst, name) <= getattr(worst.allowed, name)
+    assert found.boxes <= found.allowed.boxes <= found.allowed_anywhere.boxes
     shifted = FakeRuntime(network, lambda output: output + np.float32(1e-2))
     assert not check_parity(network, shifted, samples, tight).passed
+
+
+def _spoil(anchors, rows, by):
+    def change(output):
+        changed = output.copy()
+        changed[:, rows, anchors] += np.float32(by)
+        return changed
+
+    return change
+
+
+def test_a_prediction_that_is_no_detection_counts_in_an_exact_file(network):
+    sample = draw_samples((96, 64))[0]
+    expected = predict_reference(network, sample.image[None])[0]
+    weakest = int(expected[4:].max(axis=0).argmin())
+    wrong = FakeRuntime(network, _spoil(weakest, 0, 0.6))
+    report = check_parity(network, wrong, [sample], TIGHT)
+    assert (report.off, report.passed) == (0, False)
+    with pytest.raises(ParityError, match=r"boxes differ by 0\.6 px on 'picture 200x200'"):
+        report.require("x")
+    loose = Tolerances(boxes=0.1, scores=0.01, everywhere=False)
+    assert check_parity(network, wrong, [sample], loose).passed
+
+
+def test_detections_count_in_every_file(network):
+    sample = draw_samples((96, 64))[0]
+    expected = predict_reference(network, sample.image[None])[0]
+    label, anchor = np.unravel_index(expected[4:].argmax(), expected[4:].shape)
+    loose = Tolerances(boxes=1.0, scores=0.1, unmatched=0.0, everywhere=False)
+    near = FakeRuntime(network, _spoil(anchor, 0, 0.9))
+    assert check_parity(network, near, [sample], loose).passed
+    # The best detection is far off, and is nobody else's either.
+    for row, by, name in ((0, 40, "boxes"), (4 + label, -0.95, "scores")):
+        report = check_parity(network, FakeRuntime(network, _spoil(anchor, row, by)), [sample], loose)
+        assert not report.passed and report.off >= 1
+        with pytest.raises(ParityError, match=rf"x does not predict .*: {name} differ .* detections are off"):
+            report.require("x")
+
+
+def test_a_share_of_a_coarse_files_detections_may_be_off(network):
+    samples = draw_samples((96, 64))
+    expected = predict_reference(network, samples[0].image[None])[0]
+    anchor = int(expected[4:].max(axis=0).argmax())
+    runtime = FakeRuntime(network, _spoil(anchor, 0, 40))
+    strict = Tolerances(boxes=1.0, scores=0.1, everywhere=False)
+    report = check_parity(network, runtime, samples, strict)
+    share = report.off / report.compared
+    assert 0 < share < 0.5 and not report.passed
+    lenient = Tolerances(boxes=1.0, scores=0.1, unmatched=share + 0.01, everywhere=False)
+    assert check_parity(network, runtime, samples, lenient).passed
+
+
+def test_a_file_that_detects_nothing_fails_whatever_its_precision(network):
+    def silent(output):
+        changed = output.copy()
+        changed[:, 4:] = 0
+        return changed
+
+    for precision in ("float32", "float16", "int8"):
+        report = check_parity(
+            network, FakeRuntime(network, silent), draw_samples((96, 64)), tolerances_for(network, precision)
+        )
+        assert not report.passed
+
+
+def test_what_is_told_about_the_layer_is_in_the_message(network):
+    report = _check(network, FakeRuntime(network, lambda output: output + 1))
+    with pytest.raises(ParityError, match="; the first layer is this one; the file was not kept"):
+        report.require("x", where="the first layer is this one")
+
+
+def test_the_order_of_equal_scores_is_free(network):
+    from yolo.export.matching import detect
+
+    def equal(output):
+        changed = output.copy()
+        changed[:, 4:] = np.where(changed[:, 4:] > 0.5, 0.75, 0)
+        return changed
+
+    def rows(image, step=1):
+        found = detect(runtime.predict(image)[0], 0.25)
+        return np.column_stack([found.boxes.numpy(), found.scores.numpy(), found.labels.numpy()])[::step]
+
+    runtime = FakeRuntime(network, equal)
+    runtime.has_nms = True
+    for step in (1, -1):
+        runtime.detect = lambda image, step=step: rows(image, step)
+        check_parity(network, runtime, draw_samples((96, 64)), TIGHT)
+    runtime.detect = lambda image: rows(image) + np.float32([0, 0, 0, 0, 0, 1])
+    with pytest.raises(ParityError, match="the output 'detections'"):
+        check_parity(network, runtime, draw_samples((96, 64)), TIGHT)
+
+
+def test_a_wrong_second_output_fails(network):
+    runtime = FakeRuntime(network)
+    runtime.has_nms = True
+    runtime.detect = lambda image: np.zeros((1, 6), np.float32)
+    with pytest.raises(ParityError, match="the output 'detections' of the file has 1 rows on 'picture 200x200'"):
+        _check(network, runtime)
 
 
 def load_like_double(network):
@@ -173,6 +274,8 @@ def test_tolerances_grow_with_the_network(network):
 
         large = build_model("v9-c")
     assert tolerances_for(large).boxes == 2e-2
+    half, whole = tolerances_for(large, "float16"), tolerances_for(network, "int8")
+    assert TIGHT.boxes < half.boxes < whole.boxes and TIGHT.scores < half.scores < whole.scores
 
 
 def test_samples_are_the_same_every_time():

@@ -23,6 +23,8 @@ ANCHOR_BOX_OUTPUT: dict[str, Any] = {
 """Of a network with anchor boxes (YOLOv7)."""
 INPUT_NAME = "images"
 OUTPUT_NAME = "output0"
+NMS_NAME = "detections"
+"""Of the second output of a file with suppression inside."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""Pictures to compare a file with its checkpoint on: drawn by code, the same every time, letterboxed like any other."""
+"""Pictures that come with the package, to compare a file with its checkpoint on where there are no real ones.
+
+They are drawn by code, the same every time, and letterboxed like any other.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from numpy.typing import NDArray
 
 from yolo.core.letterbox import letterbox
 
-# (width, height, grain): square, lying, standing, as narrow as a banner, and one that is mostly grain.
-_PICTURES = ((200, 200, 4), (320, 180, 8), (150, 260, 16), (400, 60, 8), (240, 200, 60))
+# (width, height, grain): square, lying, standing, as narrow as a banner, and one with coarse grain.
+_PICTURES = ((200, 200, 4), (320, 180, 8), (150, 260, 16), (400, 60, 8), (240, 200, 24))
 
 
 @dataclass(frozen=True)

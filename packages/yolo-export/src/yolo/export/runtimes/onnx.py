@@ -13,7 +13,8 @@ import onnxruntime  # type: ignore[import-untyped]  # ships no types
 from numpy.typing import NDArray
 
 from yolo.export.backends.base import ExportError
-from yolo.export.metadata import read_properties
+from yolo.export.metadata import NMS_NAME, read_properties
+from yolo.export.runtimes.base import in_batches, require_images
 
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
@@ -27,8 +28,11 @@ class OnnxRuntime:
 
     Attributes:
         class_names: from the file's metadata, else numbers.
-        image_size: (width, height), from the input's shape.
+        image_size: (width, height), from the input's shape; of a file for any size, that which it was exported at.
         dynamic_batch: whether the first axis of the input is open.
+        dynamic_size: whether height and width are.
+        stride: of which they then are multiples.
+        has_nms: whether there is a second output with finished detections.
         metadata: everything that the file says about itself.
         threads: as given.
 
@@ -50,29 +54,36 @@ class OnnxRuntime:
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             reason = " ".join(str(error).split())[:300]
             raise ExportError(f"{str(self.path)!r} cannot be loaded by onnxruntime: {reason}") from error
-        self._input, batch, self.image_size = self._read_input()
+        self.metadata: dict[str, Any] = read_properties(self._session.get_modelmeta().custom_metadata_map)
+        self._input, batch, self.image_size, self.dynamic_size = self._read_input()
         self._batch = batch if isinstance(batch, int) else None
         self.dynamic_batch = self._batch is None
-        self.metadata: dict[str, Any] = read_properties(self._session.get_modelmeta().custom_metadata_map)
         self.class_names = self._read_names()
+        self.stride = max(self.metadata.get("strides", [32]))
+        outputs = [value.name for value in self._session.get_outputs()]
+        self._output, self.has_nms = outputs[0], NMS_NAME in outputs[1:]
 
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predict; see :meth:`yolo.export.runtimes.base.Runtime.predict`."""
-        width, height = self.image_size
-        if images.ndim != 4 or images.shape[1:] != (3, height, width) or not len(images):
-            raise ExportError(
-                f"{str(self.path)!r} takes images [batch, 3, {height}, {width}], not {list(images.shape)}"
-            )
-        images = np.ascontiguousarray(images, dtype=np.float32)
-        step = self._batch or len(images)
-        count, missing = len(images), -len(images) % step
-        if missing:
-            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.float32)])
-        parts = [
-            self._session.run(None, {self._input: images[start : start + step]})[0]
-            for start in range(0, len(images), step)
-        ]
-        return np.concatenate(parts)[:count]
+        require_images(images, self.path, self.image_size, step=self.stride if self.dynamic_size else None)
+        return in_batches(self._run, images, self._batch)
+
+    def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        output: NDArray[np.float32] = self._session.run([self._output], {self._input: images})[0]
+        return output
+
+    def detect(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Finished detections, of a file whose :attr:`has_nms` is true.
+
+        Args:
+            image: ``[1, 3, H, W]``, RGB from 0 to 1.
+
+        Returns:
+            ``[n, 6]``: x1, y1, x2, y2 in pixels of the input, score, class; best score first.
+        """
+        require_images(image, self.path, self.image_size, step=self.stride if self.dynamic_size else None)
+        found: NDArray[np.float32] = self._session.run([NMS_NAME], {self._input: image})[0]
+        return found
 
     @cached_property
     def parameters(self) -> int:
@@ -84,17 +95,23 @@ class OnnxRuntime:
         used = {name for node in graph.node if node.op_type in _LAYERS for name in node.input}
         return sum(sizes[name] for name in used & sizes.keys())
 
-    def _read_input(self) -> tuple[str, int | str | None, tuple[int, int]]:
+    def _read_input(self) -> tuple[str, int | str | None, tuple[int, int], bool]:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = inputs[0].shape if len(inputs) == 1 else []
-        fixed = len(shape) == 4 and shape[1] == 3 and all(isinstance(side, int) for side in shape[2:])
-        if not fixed or not outputs or len(outputs[0].shape) != 3 or inputs[0].type != "tensor(float)":
+        sides = shape[2:] if len(shape) == 4 and shape[1] == 3 else []
+        told: Any = self.metadata.get("image_size")
+        fixed = bool(sides) and all(isinstance(side, int) for side in sides)
+        is_open = bool(sides) and not fixed and isinstance(told, list) and len(told) == 2
+        known = fixed or is_open
+        if not known or not outputs or len(outputs[0].shape) != 3 or inputs[0].type != "tensor(float)":
             found = [f"{value.name} {value.shape}" for value in (*inputs, *outputs)]
             raise ExportError(
                 f"{str(self.path)!r} is no detector that can be run here: it needs one float32 input [batch, 3, H, W] "
-                f"with fixed H and W, and an output [batch, 4 + classes, anchors]; it has {', '.join(found)}"
+                f"with fixed H and W (open ones in files of ours), and an output [batch, 4 + classes, anchors]; it has "
+                f"{', '.join(found)}"
             )
-        return inputs[0].name, shape[0], (shape[3], shape[2])
+        size = (shape[3], shape[2]) if fixed else (int(told[0]), int(told[1]))
+        return inputs[0].name, shape[0], size, is_open
 
     def _read_names(self) -> tuple[str, ...]:
         names = self.metadata.get("class_names")

@@ -52,7 +52,7 @@ def cache_create(configs: tuple[str, ...], split: str, options: tuple[str, ...],
     section of a configuration, or in options such as --data.root cells --data.format yolo, which win. A cache that was
     interrupted is gone on with, one that fits already is left alone; --data.cache_refresh true makes it anew.
     """
-    from yolo.data.commands.notes import shown_notes
+    from yolo.cli.notes import shown_notes
     from yolo.data.config_files import data_settings
 
     for option in options:

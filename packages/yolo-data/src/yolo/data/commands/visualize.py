@@ -66,7 +66,7 @@ def visualize_aug(
     Writes aug_<number>.jpg for each, where the number is that of the image in the training split. With --seed set to
     the seed of a run, these are the samples of its first epoch.
     """
-    from yolo.data.commands.notes import shown_notes
+    from yolo.cli.notes import shown_notes
     from yolo.data.config_files import data_settings
 
     chance = secrets.randbelow(_SEED) if seed is None else None

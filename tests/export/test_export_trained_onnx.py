@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
+import torch
 
+from yolo.core import load_model
 from yolo.export import ExportOptions, export_model
+from yolo.export.runtimes.onnx import OnnxRuntime
+from yolo.export.samples import draw_samples
+from yolo.export.verify import predict_reference
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +26,18 @@ def test_the_comparison_takes_the_data_set_of_the_checkpoint(trained, tmp_path, 
     assert parity.source == "validation pictures of the checkpoint's data set"
     assert len(parity.differences) == 8
     assert parity.compared >= 10 and parity.off <= parity.tolerances.unmatched * parity.compared
+
+
+def test_the_file_has_the_averaged_weights(trained, tmp_path):
+    averaged, last = load_model(trained), load_model(trained)
+    state = torch.load(trained, weights_only=False)["state_dict"]  # of the optimiser's last step
+    own = last.state_dict().keys()
+    last.load_state_dict({key.removeprefix("model."): value for key, value in state.items() if key[6:] in own})
+    runtime = OnnxRuntime(export_model(trained, output=tmp_path / "trained.onnx").path)
+    image = draw_samples(runtime.image_size)[0].image[None]
+    found = runtime.predict(image)
+    assert np.abs(found - predict_reference(averaged, image)).max() < 0.05
+    assert np.abs(found - predict_reference(last, image)).max() > 0.5
 
 
 def test_it_does_without_the_data_set(trained, tmp_path, monkeypatch):

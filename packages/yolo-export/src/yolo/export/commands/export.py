@@ -144,13 +144,14 @@ def _cleaning_up_when_ended() -> Iterator[None]:
     known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in known}
     for number in known:
-        if before[number] != signal.SIG_IGN:  # as nohup has it
+        if before[number] not in (None, signal.SIG_IGN):  # the latter as nohup has it
             signal.signal(number, end)
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that is not Python's, which was not replaced
+                signal.signal(number, handler)
 
 
 def _report(result: ExportResult) -> None:

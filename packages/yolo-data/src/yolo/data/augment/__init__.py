@@ -5,6 +5,13 @@ Only the bases are imported here, so that a plugin's module stays light.
 
 from __future__ import annotations
 
-from yolo.data.augment.base import Augmentation, BatchAugmentation, Context, Drawn, MixAugmentation
+from yolo.data.augment.base import (
+    Augmentation,
+    BatchAugmentation,
+    ColourAugmentation,
+    Context,
+    Drawn,
+    MixAugmentation,
+)
 
-__all__ = ["Augmentation", "BatchAugmentation", "Context", "Drawn", "MixAugmentation"]
+__all__ = ["Augmentation", "BatchAugmentation", "ColourAugmentation", "Context", "Drawn", "MixAugmentation"]

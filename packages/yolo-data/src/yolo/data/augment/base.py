@@ -6,11 +6,12 @@ numbers); ``apply`` is a pure function of what it is given and those parameters.
 
 Which base to take depends on what the augmentation looks at:
 
-===================== ======= =============================================================
-:class:`Augmentation`      sample  one finished picture (rain, blur, erasing)
-:class:`MixAugmentation`   mix     a picture and other training pictures (MixUp, copy-paste)
-:class:`BatchAugmentation` batch   all pictures of a batch
-===================== ======= =============================================================
+=========================== ======= =============================================================
+:class:`Augmentation`       sample  one finished picture (rain, blur, erasing)
+:class:`ColourAugmentation` sample  single pixels (brightness, grey, other colours)
+:class:`MixAugmentation`    mix     a picture and other training pictures (MixUp, copy-paste)
+:class:`BatchAugmentation`  batch   all pictures of a batch
+=========================== ======= =============================================================
 
 Mosaics arrange several *files* before anything is warped; they are layouts, see :mod:`yolo.data.augment.scene`.
 """
@@ -19,10 +20,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yolo.data.types import Sample
 
@@ -105,6 +107,24 @@ class Augmentation(Drawn[Params]):
     def __call__(self, sample: Sample, rng: np.random.Generator, context: Context) -> Sample:
         """Draw and apply."""
         return self.apply(sample, self.draw(rng, context))
+
+
+class ColourAugmentation(Augmentation[Params]):
+    """Changes every pixel by its own colour alone, whatever lies around it.
+
+    So it makes no difference whether a picture is enlarged before or after it, and one pixel of a grey border stands
+    for all of them: the pipeline does it where there are fewest pixels. Boxes must not depend on it.
+    """
+
+    @abstractmethod
+    def recolour(self, pixels: NDArray[np.uint8], params: Params, out: NDArray[np.uint8]) -> None:
+        """Write the changed pixels to ``out``, which may be ``pixels`` itself; both uint8 ``[H, W, 3]`` RGB."""
+
+    def apply(self, sample: Sample, params: Params) -> Sample:
+        """Change the whole picture."""
+        image = np.empty_like(sample.image)
+        self.recolour(sample.image, params, image)
+        return replace(sample, image=image)
 
 
 class MixAugmentation(Drawn[Params]):

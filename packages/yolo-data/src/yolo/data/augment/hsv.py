@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo.data.augment.base import Augmentation, Context
+from yolo.data.augment.base import ColourAugmentation, Context
 from yolo.data.types import Sample
 
 _VALUES = np.arange(256, dtype=np.float64)[:, None]
@@ -25,7 +25,7 @@ class HSVParams:
     value: float = 1.0
 
 
-class RandomHSV(Augmentation[HSVParams]):
+class RandomHSV(ColourAugmentation[HSVParams]):
     """Multiply hue, saturation and value by factors drawn from ``1 - gain`` to ``1 + gain``.
 
     Args:
@@ -43,12 +43,16 @@ class RandomHSV(Augmentation[HSVParams]):
         return HSVParams(hue, saturation, value)
 
     def apply(self, sample: Sample, params: HSVParams) -> Sample:
+        """Change the picture, if anything changes."""
+        return sample if params == HSVParams() else super().apply(sample, params)
+
+    def recolour(self, pixels: NDArray[np.uint8], params: HSVParams, out: NDArray[np.uint8]) -> None:
         """Change the pixels."""
         if params == HSVParams():
-            return sample
-        picture = cv2.cvtColor(sample.image, cv2.COLOR_RGB2HSV)
-        changed = np.asarray(multiply_hsv(np.asarray(picture, np.uint8), params), np.uint8)
-        return replace(sample, image=np.asarray(cv2.cvtColor(changed, cv2.COLOR_HSV2RGB, picture), np.uint8))
+            out[:] = pixels
+            return
+        picture = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV), np.uint8)
+        cv2.cvtColor(multiply_hsv(picture, params), cv2.COLOR_HSV2RGB, out)
 
 
 def multiply_hsv(picture: NDArray[np.uint8], params: HSVParams) -> NDArray[np.uint8]:

@@ -19,21 +19,32 @@ from yolo.data.augment.geometry import (
     transform_points,
     translation,
 )
-from yolo.data.augment.resize import resized
+from yolo.data.augment.resize import Pixels, Recolour, resized
 
-Pixels = NDArray[np.uint8]
 Quad = NDArray[np.float64]
 
 #: From continuous coordinates to OpenCV's, in which the middle of the first pixel is 0.
 _TO_CENTRES, _FROM_CENTRES = translation(-0.5, -0.5), translation(0.5, 0.5)
 
 
-def blank(size: tuple[int, int]) -> Pixels:
-    """A grey canvas, uint8 ``[H, W, 3]``, for a (width, height)."""
-    return np.full((size[1], size[0], 3), GREY, np.uint8)
+def blank(size: tuple[int, int], recolour: Recolour | None = None) -> Pixels:
+    """A canvas in grey, or what becomes of it, uint8 ``[H, W, 3]``, for a (width, height)."""
+    if recolour is None:
+        return np.full((size[1], size[0], 3), GREY, np.uint8)
+    pixel = np.full((1, 1, 3), GREY, np.uint8)
+    recolour(pixel, pixel)
+    canvas = np.empty((size[1], size[0], 3), np.uint8)
+    canvas[:] = np.repeat(pixel, size[0], axis=1)  # whole rows are copied faster than pixels
+    return canvas
 
 
-def paint(canvas: Pixels, image: Pixels, matrix: Matrix, region: Quad | Rect | None = None) -> None:
+def paint(
+    canvas: Pixels,
+    image: Pixels,
+    matrix: Matrix,
+    region: Quad | Rect | None = None,
+    recolour: Recolour | None = None,
+) -> None:
     """Draw a picture on a canvas, in place, bilinearly (``INTER_LINEAR``, no antialias).
 
     Exactly the canvas pixels whose middle lies in ``region`` are written; at the border of the picture its outermost
@@ -46,6 +57,7 @@ def paint(canvas: Pixels, image: Pixels, matrix: Matrix, region: Quad | Rect | N
         region: rectangle, or ``[4, 2]`` corners (going round, convex), in canvas pixels, of a part of the picture; None
             for all of it. Nothing outside it matters, even where a perspective matrix puts the rest of the picture
             behind the eye.
+        recolour: changes the colours of what is drawn; the picture given is not written to.
     """
     height, width = image.shape[:2]
     aligned = is_axis_aligned(matrix)
@@ -58,12 +70,16 @@ def paint(canvas: Pixels, image: Pixels, matrix: Matrix, region: Quad | Rect | N
     x0, y0, x1, y1 = box
     target = canvas[y0:y1, x0:x1]
     if aligned and (isinstance(region, tuple) or _is_rectangle(region)):
-        if not resized(image, matrix, (x0, y0), target):
+        if not resized(image, matrix, (x0, y0), target, recolour):
             _warp(image, matrix, (x0, y0), target)
+            if recolour is not None:
+                recolour(target, target)
         return
     mask = _inside(corners(region) if isinstance(region, tuple) else region, box)
     drawn = np.empty_like(target, order="C")
     _warp(image, matrix, (x0, y0), drawn)
+    if recolour is not None:
+        recolour(drawn, drawn)
     cv2.copyTo(drawn, mask, target)
 
 

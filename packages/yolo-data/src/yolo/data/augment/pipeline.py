@@ -11,10 +11,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yolo.data.augment.affine import AffineParams, RandomPerspective, affine_matrix
-from yolo.data.augment.base import Augmentation, BatchAugmentation, Context, Drawn, MixAugmentation
+from yolo.data.augment.base import (
+    Augmentation,
+    BatchAugmentation,
+    ColourAugmentation,
+    Context,
+    Drawn,
+    MixAugmentation,
+)
 from yolo.data.augment.letterbox import LetterBox
+from yolo.data.augment.resize import Recolour
 from yolo.data.augment.scene import Layout, Reader, Seen, look_at
 from yolo.data.augment.streams import Streams
 from yolo.data.augment.view import View
@@ -139,10 +148,12 @@ class Pipeline:
 
     def make(self, prepared: Prepared) -> Sample:
         """Decode, draw, mix, change."""
-        sample = prepared.picture.draw()
-        for (mix, _, params), partners in zip(prepared.plan.mixes, prepared.partners, strict=True):
+        plan = prepared.plan
+        colours = [] if plan.mixes else _colours_first(plan.steps)
+        sample = prepared.picture.draw(_recolour(colours))
+        for (mix, _, params), partners in zip(plan.mixes, prepared.partners, strict=True):
             sample = mix.apply(sample, [partner.draw() for partner in partners], params)
-        for augmentation, params in prepared.plan.steps:
+        for augmentation, params in plan.steps[len(colours) :]:
             sample = augmentation.apply(sample, params)
         return sample
 
@@ -165,6 +176,29 @@ class Pipeline:
         view = View(matrix, self.size, whole_pixels=plan.layout.moved)
         scene = plan.layout.arrange(plan.arrangement, replace(context, index=plan.index), reader, view)
         return look_at(scene, view, plan.index)
+
+
+def _colours_first(steps: Sequence[tuple[Augmentation[Any], Any]]) -> list[tuple[ColourAugmentation[Any], Any]]:
+    """The steps before the first that does more than change colours."""
+    colours = []
+    for augmentation, params in steps:
+        if not isinstance(augmentation, ColourAugmentation):
+            break
+        colours.append((augmentation, params))
+    return colours
+
+
+def _recolour(steps: Sequence[tuple[ColourAugmentation[Any], Any]]) -> Recolour | None:
+    """What several changes of colours do, one after the other."""
+    if not steps:
+        return None
+
+    def recolour(pixels: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+        for augmentation, params in steps:
+            augmentation.recolour(pixels, params, out)
+            pixels = out
+
+    return recolour
 
 
 def _happens(chance: Chance[Any], rng: np.random.Generator) -> bool:

@@ -8,6 +8,7 @@ seen in a mirror. :meth:`yolo.data.augment.view.View.place` puts pictures there.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from yolo.data.augment.geometry import Matrix
 
 Pixels = NDArray[np.uint8]
+#: Write the changed colours of the first to the second, which may be the same.
+Recolour = Callable[[Pixels, Pixels], None]
 
 _TOLERANCE = 1e-5  # pixels by which an edge may be off a pixel edge
 _MIRRORING = 0.4  # what mirroring costs, in output pixels made by a resize
@@ -46,7 +49,9 @@ class _Axis:
         return self.skip == 0 and round((self.part.stop - self.part.start) * self.factor) == self.count
 
 
-def resized(image: Pixels, matrix: Matrix, origin: tuple[int, int], target: Pixels) -> bool:
+def resized(
+    image: Pixels, matrix: Matrix, origin: tuple[int, int], target: Pixels, recolour: Recolour | None = None
+) -> bool:
     """Draw a picture by ``cv2.resize`` if that is the same as a bilinear warp.
 
     Args:
@@ -54,6 +59,7 @@ def resized(image: Pixels, matrix: Matrix, origin: tuple[int, int], target: Pixe
         matrix: ``[3, 3]`` picture to canvas, scaling and moving only, continuous coordinates.
         origin: the canvas pixel that is the first one of ``target``.
         target: uint8 ``[H, W, 3]``, a part of the canvas; written to.
+        recolour: changes colours, of whichever are fewer: the pixels that are looked at, or those that are drawn.
 
     Returns:
         Whether it was drawn; if not, ``target`` is as it was.
@@ -63,7 +69,20 @@ def resized(image: Pixels, matrix: Matrix, origin: tuple[int, int], target: Pixe
     y = _axis(y_factor, y_start, image.shape[0], origin[1], target.shape[0])
     if x is None or y is None or (x.skip + x.count) * (y.skip + y.count) > _WASTE * x.count * y.count:
         return False
-    source: cv2.typing.MatLike = image[y.part, x.part]
+    source = image[y.part, x.part]
+    early = recolour is not None and source.size < target.size
+    if recolour is not None and early:
+        changed = np.empty_like(source, order="C")
+        recolour(source, changed)
+        source = changed
+    if not _stretched(source, x, y, target):
+        return False
+    if recolour is not None and not early:
+        recolour(target, target)
+    return True
+
+
+def _stretched(source: cv2.typing.MatLike, x: _Axis, y: _Axis, target: Pixels) -> bool:
     mirror = _MIRROR[x.mirrored, y.mirrored]
     if mirror is not None:
         source = cv2.flip(source, mirror)

@@ -19,6 +19,7 @@ from yolo.core.reduction import reduced_scale
 from yolo.data.augment.base import Context, Drawn, Params, Stage
 from yolo.data.augment.geometry import Matrix, Rect, scaling
 from yolo.data.augment.paint import Quad, blank, paint
+from yolo.data.augment.resize import Recolour
 from yolo.data.augment.tiles import Picture, Source, Tile, tile_region, visible_targets
 from yolo.data.augment.view import View
 from yolo.data.types import Sample, Targets
@@ -103,11 +104,15 @@ class Seen:
     regions: Sequence[Quad | Rect]
     empty: Sample
 
-    def draw(self) -> Sample:
-        """Decode and draw one tile after the other."""
-        canvas = blank(self.view.size)
+    def draw(self, recolour: Recolour | None = None) -> Sample:
+        """Decode and draw one tile after the other.
+
+        Args:
+            recolour: changes the colours of everything.
+        """
+        canvas = blank(self.view.size, recolour)
         for tile, matrix, region in zip(self.tiles, self.placed, self.regions, strict=True):
-            _draw(canvas, tile.source, matrix, region)
+            _draw(canvas, tile.source, matrix, region, recolour)
         return replace(self.empty, image=canvas)
 
 
@@ -129,10 +134,12 @@ def render(scene: Scene, view: View, index: int) -> Sample:
     return look_at(scene, view, index).draw()
 
 
-def _draw(canvas: NDArray[np.uint8], source: Picture, matrix: Matrix, region: Quad | Rect) -> None:
+def _draw(
+    canvas: NDArray[np.uint8], source: Picture, matrix: Matrix, region: Quad | Rect, recolour: Recolour | None
+) -> None:
     image, size = source.image, source.size
     seen = image.shape[1], image.shape[0]
     if seen != size:
         x, y = reduced_scale(size, seen)
         matrix = matrix @ scaling(1 / x, 1 / y)
-    paint(canvas, image, matrix, region)
+    paint(canvas, image, matrix, region, recolour)

@@ -9,7 +9,7 @@ Example::
         def augmentation(self):
             return Rain(density=1.0)
 
-It serves all three bases: Augmentation, MixAugmentation and BatchAugmentation.
+It serves all bases: Augmentation, ColourAugmentation, MixAugmentation and BatchAugmentation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yolo.data.augment.base import Augmentation, BatchAugmentation, Context, Drawn, MixAugmentation
+from yolo.data.augment.base import (
+    Augmentation,
+    BatchAugmentation,
+    ColourAugmentation,
+    Context,
+    Drawn,
+    MixAugmentation,
+)
 from yolo.data.types import Sample, Targets
 
 _SIZES = ((64, 64), (96, 64))
@@ -87,6 +94,20 @@ class AugmentationContract:
         for seed in _SEEDS:
             for sample in _apply(augmentation, make_samples(seed, count=0), seed):
                 assert len(sample.targets) == 0, "a box came from nowhere"
+
+    def test_colours_are_changed_one_by_one(self, augmentation: Drawn[Any]) -> None:
+        """Of a :class:`ColourAugmentation`: neither the neighbours nor where a pixel lies matter; in place is fine."""
+        if not isinstance(augmentation, ColourAugmentation):
+            return
+        for seed in _SEEDS:
+            image = make_samples(seed)[0].image
+            height, width = image.shape[:2]
+            params = augmentation.draw(np.random.default_rng(seed), Context((width, height), count=4))
+            whole, part = np.empty_like(image), image.copy()[5:-7, 3:-4]
+            augmentation.recolour(image, params, whole)
+            augmentation.recolour(part, params, part)
+            off = np.abs(part.astype(int) - whole[5:-7, 3:-4]).max()
+            assert off <= 1, f"a part of a picture, changed in place, is {off} levels off"  # 1: how OpenCV rounds
 
     def test_pickles(self, augmentation: Drawn[Any]) -> None:
         """Spawned workers get the augmentation as a pickle."""

@@ -127,6 +127,22 @@ def test_broken_predictions_do_not_take_the_others_with_them():
     assert list(zip(found.anchors.tolist(), found.labels.tolist(), strict=True)) == [(2, 0), (3, 1)]
 
 
+def test_the_order_in_memory_does_not_matter():
+    """Networks give scores prediction by prediction, exported files class by class."""
+    generator = torch.Generator().manual_seed(3)
+    corner = torch.rand(200, 2, generator=generator) * 50
+    boxes = torch.cat((corner, corner + 10), dim=1)[None]
+    scores = torch.rand(1, 200, 7, generator=generator) ** 3
+    scores[0, 5, 2], scores[0, 9] = torch.nan, torch.nan
+    by_class = scores.transpose(1, 2).contiguous().transpose(1, 2)
+    assert by_class[0].stride() == (1, 200)
+    (first,), (second,) = (
+        non_max_suppression(boxes, kind, confidence=0.2, iou=0.5, max_detections=100) for kind in (scores, by_class)
+    )
+    assert len(first.scores) > 20
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def test_prefixes_give_what_one_pass_gives():
     generator = torch.Generator().manual_seed(1)
     centre = torch.rand(600, 2, generator=generator) * 60

@@ -88,6 +88,12 @@ def test_an_opset_that_cannot_be_written(checkpoint, tmp_path, opset):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_threads_of_a_runtime_rest_between_two_pictures(plain):
+    """Or they keep the cores from what reads the next one, and a server's machine busy for nothing."""
+    options = OnnxRuntime(plain.path)._session.get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 def test_runtime_refuses_images_of_another_shape(plain):
     runtime = OnnxRuntime(plain.path)
     for shape in [(1, 3, 96, 64), (3, 64, 96), (0, 3, 64, 96), (1, 64, 96, 3)]:

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from yolo.export.backends.base import ExportError
-from yolo.export.converter import process, worker
+from yolo.export.converter import process
 from yolo.export.converter.process import ConverterError, SavedModelProcess, convert
+from yolo.export.converter.worker.errors import RefusalError
+from yolo.export.converter.worker.layers import Layer, decoding_tail, matching_tensors
 
 PYTHON = Path(sys.executable)
 HEAD = """
@@ -51,7 +53,7 @@ def test_steps_are_told_and_facts_returned(program, tmp_path):
 
 READ = f"""
 sys.path.insert(0, {str(process.PROGRAM.parent)!r})
-from worker import _read_pictures
+from worker.job import _read_pictures
 tell(step=str(os.getpid()))
 found = _read_pictures(job["calibration"])
 tell(done={{"pictures": found.tolist(), "files": os.listdir()}})
@@ -183,11 +185,11 @@ def with_onnx2tf(tmp_path):
 
     def start(text: str) -> subprocess.Popen[bytes]:
         (tmp_path / "onnx2tf.py").write_text(text)
-        place = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport fnmatch"
-        program = tmp_path / "program.py"
-        program.write_text(process.PROGRAM.read_text().replace("import fnmatch", place))
         pipe = subprocess.PIPE
-        running = subprocess.Popen([sys.executable, program], stdin=pipe, stdout=pipe, stderr=pipe, cwd=tmp_path)
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}  # not -I, which would not look there
+        running = subprocess.Popen(
+            [sys.executable, process.PROGRAM], stdin=pipe, stdout=pipe, stderr=pipe, cwd=tmp_path, env=environment
+        )
         started.append(running)
         running.stdin.write(json.dumps({"task": "convert", "format": "tflite"}).encode() + b"\n")
         running.stdin.flush()
@@ -264,38 +266,38 @@ def test_a_saved_model_process_ends_with_its_object(program, tmp_path):
 
 
 LAYERS = [
-    worker.Layer("CONV_2D", ["images", "w"], ["conv"]),
-    worker.Layer("LOGISTIC", ["conv"], ["scores"]),
-    worker.Layer("SOFTMAX", ["conv"], ["soft"]),
-    worker.Layer("CONV_2D", ["soft", "bins"], ["means"]),
-    worker.Layer("CONCATENATION", ["means", "scores"], ["output"]),
+    Layer("CONV_2D", ["images", "w"], ["conv"]),
+    Layer("LOGISTIC", ["conv"], ["scores"]),
+    Layer("SOFTMAX", ["conv"], ["soft"]),
+    Layer("CONV_2D", ["soft", "bins"], ["means"]),
+    Layer("CONCATENATION", ["means", "scores"], ["output"]),
 ]
 
 
 def test_the_tail_begins_with_the_softmax():
-    assert worker._tail(LAYERS) == ["means", "output", "soft"]
+    assert decoding_tail(LAYERS) == ["means", "output", "soft"]
 
 
 def test_without_a_softmax_the_tail_is_what_no_convolution_follows():
     layers = [
-        worker.Layer("LOGISTIC", ["images"], ["early"]),
-        worker.Layer("CONV_2D", ["early", "w"], ["conv"]),
-        worker.Layer("LOGISTIC", ["conv"], ["sigmoid"]),
-        worker.Layer("MUL", ["sigmoid", "anchors"], ["output"]),
+        Layer("LOGISTIC", ["images"], ["early"]),
+        Layer("CONV_2D", ["early", "w"], ["conv"]),
+        Layer("LOGISTIC", ["conv"], ["sigmoid"]),
+        Layer("MUL", ["sigmoid", "anchors"], ["output"]),
     ]
-    assert worker._tail(layers) == ["output", "sigmoid"]
+    assert decoding_tail(layers) == ["output", "sigmoid"]
 
 
 def test_layers_to_keep_are_found_by_pattern_and_with_their_activation():
     layers = [
-        worker.Layer("CONV_2D", ["images", "w"], ["conv"]),
-        worker.Layer("LOGISTIC", ["conv"], ["sigmoid"]),
-        worker.Layer("MUL", ["conv", "sigmoid"], ["silu"]),
-        worker.Layer("CONV_2D", ["silu", "w"], ["next"]),
+        Layer("CONV_2D", ["images", "w"], ["conv"]),
+        Layer("LOGISTIC", ["conv"], ["sigmoid"]),
+        Layer("MUL", ["conv", "sigmoid"], ["silu"]),
+        Layer("CONV_2D", ["silu", "w"], ["next"]),
     ]
     names = {"conv": "network.layers.0.conv", "next": "network.layers.1.conv"}
-    assert worker._matching(layers, names, ["*.0.*"]) == ["conv", "sigmoid", "silu"]
-    assert worker._matching(layers, names, ["*.1.*", "*.0.*"]) == ["conv", "next", "sigmoid", "silu"]
-    assert worker._matching(layers, names, []) == []
-    with pytest.raises(worker.RefusalError, match=r"'x\*' matches no layer; they have names such as 'network.layers.0"):
-        worker._matching(layers, names, ["x*"])
+    assert matching_tensors(layers, names, ["*.0.*"]) == ["conv", "sigmoid", "silu"]
+    assert matching_tensors(layers, names, ["*.1.*", "*.0.*"]) == ["conv", "next", "sigmoid", "silu"]
+    assert matching_tensors(layers, names, []) == []
+    with pytest.raises(RefusalError, match=r"'x\*' matches no layer; they have names such as 'network.layers.0"):
+        matching_tensors(layers, names, ["x*"])

@@ -148,7 +148,7 @@ def _make(folder: Path, tell: Callable[[str], None]) -> None:
     try:
         _run([uv, "venv", "--no-project", "--python", PYTHON, str(folder)], folder.parent, tell)
         _run([uv, "pip", "install", "--python", str(_python_of(folder)), *REQUIREMENTS], folder.parent, tell)
-    except BaseException:
+    except BaseException:  # an interruption too
         shutil.rmtree(folder, ignore_errors=True)
         raise
     made = {"python": PYTHON, "requirements": list(REQUIREMENTS)}
@@ -194,7 +194,7 @@ def _run(command: list[str], cwd: Path, tell: Callable[[str], None]) -> None:
                     said.append(text)
                 if text.split(" ")[0] in ("Downloading", "Resolved", "Prepared", "Installed", "Building"):
                     tell(f"uv: {text}")
-        except BaseException:
+        except BaseException:  # an interruption too
             process.kill()
             raise
     if process.returncode:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from yolo.export.backends.base import ExportError
 
-PROGRAM = Path(__file__).with_name("worker.py")
+PROGRAM = Path(__file__).with_name("worker")  # a folder, see its ``__main__.py``
 #: Seconds after which a conversion is given up, unless ``$YOLO_CONVERTER_TIMEOUT`` says otherwise.
 TIMEOUT = 3600.0
 _TIMEOUT_VARIABLE = "YOLO_CONVERTER_TIMEOUT"
@@ -98,7 +98,7 @@ class SavedModelProcess:
             ready = self._ask({"task": "run", "saved_model": str(saved_model.absolute())})
             if "ready" not in ready:
                 raise ConverterError(f"{str(saved_model)!r} cannot be loaded: {ready.get('error', ready)}")
-        except BaseException:
+        except BaseException:  # an interruption too
             self.close()
             raise
         self.shape: list[int | None] = ready["ready"]["shape"]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from availability import tool
 from yolo.core.boxes.convert import cxcywh_to_xyxy
 from yolo.core.boxes.nms import non_max_suppression
 from yolo.core.letterbox import letterbox, letterbox_geometry, undo_letterbox
@@ -33,13 +34,6 @@ SIZES = [
     ((77, 40), (640, 320)),
     ((638, 17), (640, 32)),
 ]
-
-
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def _run(*command, timeout=120):
@@ -69,12 +63,12 @@ def python(folder: Path, build: Path) -> None:
 
 
 def javascript(folder: Path, build: Path) -> None:
-    _run(_tool("node"), HARNESS / "harness.mjs", RUNNERS / "javascript", folder)
+    _run(tool("node"), HARNESS / "harness.mjs", RUNNERS / "javascript", folder)
 
 
 def cpp(folder: Path, build: Path) -> None:
     options = ["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-I", RUNNERS / "cpp"]
-    _run(_tool("g++"), *options, HARNESS / "harness.cpp", "-o", build / "harness")
+    _run(tool("g++"), *options, HARNESS / "harness.cpp", "-o", build / "harness")
     _run(build / "harness", folder)
 
 
@@ -82,8 +76,8 @@ def csharp(folder: Path, build: Path) -> None:
     sources = [HARNESS / "Harness.cs", RUNNERS / "csharp/Detector.cs", RUNNERS / "csharp/Files.cs"]
     program = build / "Harness.exe"
     libraries = ["-r:System.Runtime.Serialization", "-r:System.Core"]
-    _run(_tool("mcs"), "-nologo", "-warnaserror", "-nowarn:649", *libraries, f"-out:{program}", *sources)
-    _run(_tool("mono"), program, folder)
+    _run(tool("mcs"), "-nologo", "-warnaserror", "-nowarn:649", *libraries, f"-out:{program}", *sources)
+    _run(tool("mono"), program, folder)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from availability import cannot_run, tool
 from yolo.core import Predictor
 
 QUIET = (
@@ -30,12 +31,10 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def served(bundle, tmp_path):
     """A copy of the bundle with onnxruntime-web in it, and where it is served."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     (folder / "javascript/package.json").unlink()
     command = [
-        "npm",
+        tool("npm"),
         "install",
         "--ignore-scripts",
         "--no-audit",
@@ -45,7 +44,7 @@ def served(bundle, tmp_path):
     ]
     done = subprocess.run(command, cwd=folder / "javascript", capture_output=True, timeout=300, check=False)
     if done.returncode:
-        pytest.skip("onnxruntime-web cannot be had")
+        cannot_run("onnxruntime-web cannot be had")
     handler = functools.partial(Quiet, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -55,15 +54,12 @@ def served(bundle, tmp_path):
 
 @pytest.fixture
 def browser(tmp_path):
-    found = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in found:
-        pytest.skip("chromium or chromedriver is not installed (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = found[0]
+    options, service = webdriver.ChromeOptions(), webdriver.ChromeService(tool("chromedriver"))
+    options.binary_location = tool("chromium")
     for argument in (*QUIET, f"user-data-dir={tmp_path / 'profile'}"):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found[1]))
+    driver = webdriver.Chrome(options=options, service=service)
     driver.set_page_load_timeout(30)
     yield driver
     driver.quit()

@@ -12,17 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from availability import cannot_run, tool
 from yolo.core import Predictor
 
 HARNESS = Path(__file__).parent / "bundle_harness"
 PACKAGE = "com.github.asus4.onnxruntime@0.4.9"  # MIT; of those in reach the only one with headers
-
-
-def _tool(name):
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def _run(*command, check=True, timeout=300, **environment):
@@ -56,9 +50,9 @@ def onnxruntime_home(tmp_path_factory):
     if "ONNXRUNTIME_HOME" in os.environ:
         return Path(os.environ["ONNXRUNTIME_HOME"])
     home = tmp_path_factory.mktemp("onnxruntime")
-    done = subprocess.run([_tool("npm"), "pack", PACKAGE], cwd=home, capture_output=True, timeout=300, check=False)
+    done = subprocess.run([tool("npm"), "pack", PACKAGE], cwd=home, capture_output=True, timeout=300, check=False)
     if done.returncode:
-        pytest.skip("ONNX Runtime for C++ cannot be had: set ONNXRUNTIME_HOME")
+        cannot_run("ONNX Runtime for C++ cannot be had: set ONNXRUNTIME_HOME")
     parts = ["package/Plugins/Linux/x64", "package/Plugins/iOS~/*/ios-arm64/*/Headers"]
     _run("tar", "--extract", "--wildcards", "--file", next(home.glob("*.tgz")), "--directory", home, *parts)
     (home / "include").symlink_to(next(home.rglob("onnxruntime_cxx_api.h")).parent)
@@ -69,8 +63,10 @@ def onnxruntime_home(tmp_path_factory):
 
 @pytest.mark.slow
 def test_cpp(copied, datasets, onnxruntime_home, tmp_path):
+    if shutil.which("cmake") is None:
+        pytest.skip("CMake is not installed; .ci/run leaves it out, as it runs no slow test of bundles")
     build = tmp_path / "build"
-    _run(_tool("cmake"), "-S", copied / "cpp", "-B", build, f"-DONNXRUNTIME={onnxruntime_home}")
+    _run("cmake", "-S", copied / "cpp", "-B", build, f"-DONNXRUNTIME={onnxruntime_home}")
     _run("cmake", "--build", build)
     program, library = build / "onnx_inference", {"LD_LIBRARY_PATH": str(onnxruntime_home / "lib")}
     done = _run(program, "--self-check", **library)
@@ -99,9 +95,9 @@ def csharp(copied):
     sources = [copied / "csharp" / name for name in ("Detector.cs", "Files.cs", "OnnxInference.cs")]
     program = copied / "csharp/OnnxInference.exe"
     libraries = ["-r:System.Runtime.Serialization", "-r:System.Core"]
-    command = [_tool("mcs"), "-nologo", "-warnaserror", "-nowarn:649", *libraries, f"-out:{program}"]
+    command = [tool("mcs"), "-nologo", "-warnaserror", "-nowarn:649", *libraries, f"-out:{program}"]
     _run(*command, *sources, HARNESS / "OnnxRuntimeStub.cs")
-    _tool("mono")
+    tool("mono")
     shutil.copy(copied / "golden/output.f32", copied / "csharp/stub.f32")
 
     def run(*arguments):

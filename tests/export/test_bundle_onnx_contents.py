@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from json_schema import problems
 from yolo.cli.main import main
 from yolo.core.errors import UsageError
 from yolo.core.preprocessing import PREPROCESSING
@@ -59,8 +60,8 @@ def again(plain, spec):
     return write_again
 
 
-def test_the_description_is_described(spec, schema, schema_problems):
-    assert schema_problems(spec, schema) == []
+def test_the_description_is_described(spec, schema):
+    assert problems(spec, schema) == []
 
 
 @pytest.mark.parametrize(
@@ -75,18 +76,18 @@ def test_the_description_is_described(spec, schema, schema_problems):
         lambda spec: spec.update(spec=2),
     ],
 )
-def test_the_schema_is_strict(spec, schema, schema_problems, change):
+def test_the_schema_is_strict(spec, schema, change):
     broken = copy.deepcopy(spec)
     change(broken)
-    assert schema_problems(broken, schema)
+    assert problems(broken, schema)
 
 
-def test_tensors_of_integers_fit_the_schema(spec, schema, schema_problems):
+def test_tensors_of_integers_fit_the_schema(spec, schema):
     tensor = {"name": "t", "shape": [1, 64, 126], "dtype": "int8", "scale": 0.1, "zero_point": -3}
     strict = copy.deepcopy(spec)
     strict["input"] |= {**tensor, "layout": "NHWC"}
     strict["output"] |= {"form": "distributions", "bins": 16, "logits": tensor, "scores": tensor}
-    assert schema_problems(strict, schema) == []
+    assert problems(strict, schema) == []
 
 
 def test_it_says_what_the_model_says(spec, plain):

@@ -15,21 +15,16 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="needs yolo-export[litert]")
 
+import tiny_tflite as tiny
+from json_schema import problems
+from tiny_tflite import METADATA
 from yolo.core import Predictor
 from yolo.export.backends.tflite import append_metadata
 from yolo.export.bundle import write_bundle
 from yolo.export.manifest import sha256
-from yolo.export.metadata import Metadata
 from yolo.export.runtimes.distributions import FORM
 from yolo.export.runtimes.litert import LiteRtRuntime
 
-METADATA = Metadata(
-    class_names=("cat", "Hündin"),
-    image_size=(32, 32),
-    strides=(8, 16, 32),
-    architecture="v9-t",
-    checkpoint_sha256="0" * 64,
-)
 GUARD = """
 import os, runpy, sys
 sys.path.append(sys.argv[1])  # where LiteRT is, if it is not among the other packages
@@ -41,17 +36,6 @@ finally:
     foreign = {"yolo", "torch", "PIL", "onnx", "onnxruntime", "tensorflow"} & set(sys.modules)
     assert not foreign, foreign
 """
-
-
-def _tiny():
-    place = Path(__file__).with_name("tiny_tflite.py")
-    spec = importlib.util.spec_from_file_location("tiny_tflite_of_bundles", place)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _tiny()
 KINDS = {
     "float": lambda path: tiny.write_decoded(path),
     "integers": lambda path: tiny.write_decoded(path, integers=True),
@@ -103,9 +87,9 @@ def test_it_finds_what_the_predictor_finds(bundled, tmp_path):
     np.testing.assert_allclose([one["score"] for one in found], wanted.scores, atol=1e-6)
 
 
-def test_what_it_ships_and_says(bundled, schema_problems):
+def test_what_it_ships_and_says(bundled):
     spec = json.loads((bundled / "spec.json").read_text(encoding="utf-8"))
-    assert schema_problems(spec, json.loads((bundled / "spec.schema.json").read_text(encoding="utf-8"))) == []
+    assert problems(spec, json.loads((bundled / "spec.schema.json").read_text(encoding="utf-8"))) == []
     assert sorted(path.name for path in bundled.iterdir() if path.is_dir()) == ["golden", "python"]
     assert spec["input"]["layout"] == "NHWC"
     assert spec["input"]["shape"] == [1, 32, 32, 3]

@@ -30,7 +30,7 @@ def test_the_comparison_takes_the_data_set_of_the_checkpoint(trained, tmp_path, 
 
 def test_the_file_has_the_averaged_weights(trained, tmp_path):
     averaged, last = load_model(trained), load_model(trained)
-    state = torch.load(trained, weights_only=False)["state_dict"]  # of the optimiser's last step
+    state = torch.load(trained, weights_only=True)["state_dict"]  # of the optimiser's last step
     own = last.state_dict().keys()
     last.load_state_dict({key.removeprefix("model."): value for key, value in state.items() if key[6:] in own})
     runtime = OnnxRuntime(export_model(trained, output=tmp_path / "trained.onnx").path)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +10,8 @@ import torch
 
 pytest.importorskip("ai_edge_litert", reason="needs yolo-export[litert]")
 
+import tiny_tflite as tiny
+from tiny_tflite import METADATA
 from yolo.core.boxes.convert import xyxy_to_cxcywh
 from yolo.core.decode import decode
 from yolo.core.exported import open_exported
@@ -20,30 +19,9 @@ from yolo.core.outputs import BranchOutput
 from yolo.core.preprocessing import PREPROCESSING
 from yolo.export.backends.base import ExportError
 from yolo.export.backends.tflite import _describe, append_metadata
-from yolo.export.metadata import Metadata
 from yolo.export.runtimes.delegation import count_delegated, read_plan
 from yolo.export.runtimes.distributions import decode_distributions
 from yolo.export.runtimes.litert import LiteRtRuntime
-
-
-def _tiny():
-    place = Path(__file__).with_name("tiny_tflite.py")
-    spec = importlib.util.spec_from_file_location("tiny_tflite", place)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tiny_tflite"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _tiny()
-
-METADATA = Metadata(
-    class_names=("cat", "Hündin"),
-    image_size=(32, 32),
-    strides=(8, 16, 32),
-    architecture="v9-t",
-    checkpoint_sha256="0" * 64,
-)
 
 
 @pytest.fixture

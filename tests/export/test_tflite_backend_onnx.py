@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="needs yolo-export[litert]")
 
+import tiny_tflite as tiny
 from yolo.core.errors import UsageError
 from yolo.core.letterbox import letterbox
 from yolo.core.plugins import MissingRequirementError, registry
@@ -24,9 +24,6 @@ from yolo.export.runtimes.litert import LiteRtRuntime
 from yolo.export.runtimes.saved_model import METADATA_PATH
 
 SIZE = (96, 64)
-place = importlib.util.spec_from_file_location("tiny_tflite", Path(__file__).with_name("tiny_tflite.py"))
-tiny = importlib.util.module_from_spec(place)
-place.loader.exec_module(tiny)
 
 
 @pytest.fixture(scope="module")

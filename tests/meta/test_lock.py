@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from availability import tool
+
 ROOT = Path(__file__).parents[2]
 FULL = """version = 1
 
@@ -100,11 +102,7 @@ def committed(lock) -> str:
 
 @pytest.fixture(scope="module")
 def uv() -> str:
-    found = shutil.which("uv")
-    if found is None:
-        assert os.environ.get("CI") != "true", "CI needs uv"
-        pytest.skip("uv is not installed")
-    return found
+    return tool("uv")
 
 
 def _run(*command: str | Path, cwd: Path) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from availability import tool
+
 ROOT = Path(__file__).parents[2]
 OWN = {
     "yolo_core": ["yolo/core/"],
@@ -27,11 +29,7 @@ SHELL = {"plugins", "doctor", "models", "checkpoint"}
 
 @pytest.fixture(scope="module")
 def uv() -> str:
-    found = shutil.which("uv")
-    if found is None:
-        assert os.environ.get("CI") != "true", "CI needs uv"
-        pytest.skip("uv is not installed")
-    return found
+    return tool("uv")
 
 
 def _run(*command: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:

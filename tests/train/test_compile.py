@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor
 
+from availability import cannot_run
 from yolo.core import load_model
 from yolo.core.errors import UsageError
 from yolo.core.models import Network, build_model
@@ -154,7 +155,7 @@ def test_what_the_network_itself_fails_with_is_not_hidden(graphs: list[int]) -> 
 def test_with_a_compiler(small_network: Path, tmp_path: Path) -> None:
     """The real thing, in a process of its own: forwards, backwards, and the warning where there is no compiler."""
     if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
-        pytest.skip("there is no C++ compiler")
+        cannot_run("there is no C++ compiler")
     code = (
         "import sys, torch, logging; logging.basicConfig()\n"
         "from yolo.core.models import build_model\n"

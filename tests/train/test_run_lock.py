@@ -14,6 +14,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback
 
+from availability import tool
 from yolo.core.models import build_model
 from yolo.training import run_facts, run_lock
 from yolo.training.callbacks.interrupt import Stopped
@@ -223,11 +224,9 @@ def test_the_hash_of_a_network_sees_values_and_names_but_no_layout() -> None:
 
 def test_the_commit_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert git_facts(tmp_path) is None, "no repository"
-    if shutil.which("git") is None:
-        pytest.skip("git is not installed")
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    git = [tool("git"), "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "--allow-empty", "-m", "x"]):
         (tmp_path / "file").write_text("1")
         subprocess.run([*git, *words], check=True, timeout=20)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from availability import tool
 from yolo.training.metrics import Detected
 from yolo.training.report import write_comparison, write_report
 from yolo.training.report.compare import compare
@@ -29,18 +28,13 @@ NOTHING = Detected(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zer
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    found = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in found:
-        if os.environ.get("CI") == "true":
-            pytest.fail("chromium or chromedriver is missing, and CI=true forbids skipping")
-        pytest.skip("chromium or chromedriver is not installed (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = found[0]
+    options, service = webdriver.ChromeOptions(), webdriver.ChromeService(tool("chromedriver"))
+    options.binary_location = tool("chromium")
     options.page_load_strategy = "normal"
     for argument in (*QUIET, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found[1]))
+    driver = webdriver.Chrome(options=options, service=service)
     driver.set_page_load_timeout(20)
     driver.set_script_timeout(20)
     yield driver

@@ -126,7 +126,7 @@ def put_in_place(written: Path, target: Path) -> None:
     target.rename(old)
     try:
         written.rename(target)
-    except BaseException:
+    except BaseException:  # an interruption too
         old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)

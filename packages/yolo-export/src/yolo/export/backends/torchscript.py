@@ -34,6 +34,7 @@ class TorchScriptBackend:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch says on every call that it would rather compile
             example = torch.zeros(1, 3, height, width)
+            # torch.jit has no types
             traced = torch.jit.trace(request.module, example, check_trace=False)  # type: ignore[no-untyped-call]
             text = json.dumps({**request.metadata.to_dict(), **facts}, ensure_ascii=False)
             content = io.BytesIO()  # not the file itself: on a full disk torch would end the process

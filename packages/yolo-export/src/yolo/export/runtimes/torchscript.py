@@ -34,7 +34,8 @@ class TorchScriptRuntime:
         found = {METADATA_FILE: ""}
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+                warnings.simplefilter("ignore")  # torch says on every call that it would rather compile
+                # torch.jit has no types
                 loaded = torch.jit.load(str(self.path), "cpu", found)  # type: ignore[no-untyped-call]
                 self._module = loaded.eval()
         except RuntimeError as error:

@@ -6,11 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
+from yolo.export.metadata import Metadata
+
 SIDE = 32
 ANCHORS = 16 + 4 + 1
 CLASSES = 2
 #: A step of 1/16 around zero, so that numbers in steps of 1/16 go through integers unchanged.
 SCALE, ZERO = 1 / 16, -3
+#: What such a file may be told to say about itself.
+METADATA = Metadata(
+    class_names=("cat", "Hündin"),
+    image_size=(SIDE, SIDE),
+    strides=(8, 16, 32),
+    architecture="v9-t",
+    checkpoint_sha256="0" * 64,
+)
 
 
 def write_decoded(path: Path, *, integers: bool = False, classes: int = CLASSES) -> Path:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from yolo.core.errors import UsageError
+from yolo.core.errors import UsageError, YoloError
 from yolo.core.fetch import process_lock
+from yolo.core.home import yolo_home
 from yolo.core.weights import download
-from yolo.core.weights.download import DownloadError, fetch_weights, weights_path, yolo_home
+from yolo.core.weights.download import DownloadError, fetch_weights, weights_path
 from yolo.core.weights.published import published
 
 FILE = "yolov9-t-converted.pt"
@@ -44,7 +45,7 @@ def test_home(monkeypatch, tmp_path):
     monkeypatch.setenv("YOLO_HOME", "")
     assert yolo_home() == tmp_path / ".cache" / "yolo"
     monkeypatch.setattr(Path, "home", classmethod(lambda cls: exec("raise RuntimeError('no home')")))
-    with pytest.raises(DownloadError, match="set YOLO_HOME"):
+    with pytest.raises(YoloError, match="set YOLO_HOME"):
         yolo_home()
 
 

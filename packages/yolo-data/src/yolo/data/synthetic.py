@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import tempfile
 from dataclasses import replace
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 
 from yolo.core.errors import UsageError, YoloError
+from yolo.core.home import yolo_home
 from yolo.data.config import DataConfig
 from yolo.data.labels import LabelTable
 from yolo.data.shapes import SHAPES, draw_scene
@@ -30,12 +30,6 @@ _CARD = "synthetic.json"
 _QUALITY = 95
 
 
-def cache_home() -> Path:
-    """Where data made on first use is kept: ``$YOLO_HOME``, else ``~/.cache/yolo``."""
-    home = os.environ.get("YOLO_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "yolo"
-
-
 def ensure_synthetic(root: str | Path | None = None, *, train: int = 320, val: int = 80, image_size: int = 160) -> Path:
     """Return the folder of the data set, drawing it first where it is not there.
 
@@ -43,7 +37,7 @@ def ensure_synthetic(root: str | Path | None = None, *, train: int = 320, val: i
     (COCO) and ``labels/*``, ``data.yaml`` (YOLO). The folder appears complete or not at all.
 
     Args:
-        root: folder to use; None for one in :func:`cache_home` that is named after the other arguments.
+        root: folder to use; None for one in :func:`~yolo.core.home.yolo_home` that is named after the other arguments.
         train: number of training images.
         val: number of validation images.
         image_size: side of the square images, pixels.
@@ -56,7 +50,7 @@ def ensure_synthetic(root: str | Path | None = None, *, train: int = 320, val: i
         raise UsageError("a synthetic data set needs 1 image or more in each split, of 32 pixels or more")
     card = {"version": VERSION, "train": train, "val": val, "image_size": image_size}
     name = f"synthetic-v{VERSION}-{train}-{val}-{image_size}"
-    folder = (cache_home() / "datasets" / name if root is None else Path(root).expanduser()).absolute()
+    folder = (yolo_home() / "datasets" / name if root is None else Path(root).expanduser()).absolute()
     if _is_drawn(folder, card):
         return folder
     _log.info("Drawing %d + %d synthetic images into %s", train, val, folder)

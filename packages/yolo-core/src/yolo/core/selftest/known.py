@@ -13,8 +13,8 @@ import torch
 
 from yolo.core.errors import YoloError
 from yolo.core.files import write_atomically
+from yolo.core.home import yolo_home
 from yolo.core.selftest.result import SelfTest
-from yolo.core.weights.download import yolo_home
 
 _log = logging.getLogger("yolo.core")
 _VERSION = 1  # of the test; what passed an older one is tested again

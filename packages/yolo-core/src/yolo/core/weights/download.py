@@ -12,12 +12,13 @@ from typing import NoReturn
 
 from yolo.core.errors import UsageError, YoloError
 from yolo.core.fetch import FetchError, Patience, Progress, discard, fetch, process_lock
+from yolo.core.home import yolo_home
 from yolo.core.plugins.suggest import unknown_name
 from yolo.core.weights.mirror import MIRROR, mirrored
 from yolo.core.weights.published import Published, catalogue, published
 from yolo.core.weights.trust import record, record_path, recorded, sha256_of, why_not_weights
 
-__all__ = ["DownloadError", "fetch_weights", "weights_path", "yolo_home"]
+__all__ = ["DownloadError", "fetch_weights", "weights_path"]
 
 _log = logging.getLogger("yolo.core")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
@@ -25,19 +26,6 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 
 class DownloadError(YoloError):
     """Published weights that cannot be had; the message says what to do by hand."""
-
-
-def yolo_home() -> Path:
-    """The folder of what is made or fetched on first use: ``$YOLO_HOME``, else ``~/.cache/yolo``.
-
-    Raises:
-        DownloadError: there is no home folder.
-    """
-    home = os.environ.get("YOLO_HOME")
-    try:
-        return (Path(home).expanduser() if home else Path.home() / ".cache" / "yolo").absolute()
-    except RuntimeError as error:
-        raise DownloadError("there is no home folder to keep files in; set YOLO_HOME to a folder") from error
 
 
 def weights_path(name: str) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from yolo.core.fetch import process_lock
 from yolo.core.files import write_atomically
-from yolo.core.weights.download import yolo_home
+from yolo.core.home import yolo_home
 from yolo.export.backends.base import ExportError
 
 #: What is known to work together; onnx2tf pins most of what else is needed.
@@ -46,7 +46,7 @@ def converter_python(*, progress: Callable[[str], None] | None = None) -> Path:
     """Return an interpreter that has TensorFlow and onnx2tf, making an environment for it on first use.
 
     ``$YOLO_CONVERTER_PYTHON``, else this interpreter where ``yolo-export[tflite]`` is installed, else the kept one
-    under :func:`~yolo.core.weights.download.yolo_home`. Two processes may ask at once: one makes it. One that was left
+    under :func:`~yolo.core.home.yolo_home`. Two processes may ask at once: one makes it. One that was left
     half-made is made again.
 
     Args:

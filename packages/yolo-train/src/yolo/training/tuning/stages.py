@@ -12,7 +12,7 @@ import cv2
 import torch
 
 from yolo.data import collate as collating
-from yolo.data.augment import scene
+from yolo.data.augment import ColourAugmentation, scene
 from yolo.data.augment.pipeline import Chance, Pipeline
 from yolo.data.dataset import TrainDataset
 from yolo.data.sampler import SampleKey
@@ -131,7 +131,9 @@ def time_stages(dataset: TrainDataset, keys: Sequence[SampleKey], *, batch_size:
         enter(timer.around(scene, "paint", _NAMES["warp"]))
         enter(timer.around(scene, "visible_targets", _NAMES["boxes"]))
         for kind in kinds:
-            enter(timer.around(kind, "apply", kind.__name__))
+            # Colours are changed tile by tile, while they are drawn, or by "apply", which does the same to the whole.
+            work = "recolour" if issubclass(kind, ColourAugmentation) else "apply"
+            enter(timer.around(kind, work, kind.__name__))
         for batch in batches_of(keys, batch_size):
             with timer.stage(REST):
                 samples = dataset.__getitems__(batch)

@@ -19,7 +19,7 @@ Mosaics arrange several *files* before anything is warped; they are layouts, see
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -27,6 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo.data.types import Sample
+
+Pixels = NDArray[np.uint8]
+#: Write the changed colours of the first picture to the second, which may be the same: a drawn ``recolour``.
+Recolour = Callable[[Pixels, Pixels], None]
 
 Params = TypeVar("Params")
 Stage = Literal["mix", "sample", "batch"]
@@ -117,7 +121,7 @@ class ColourAugmentation(Augmentation[Params]):
     """
 
     @abstractmethod
-    def recolour(self, pixels: NDArray[np.uint8], params: Params, out: NDArray[np.uint8]) -> None:
+    def recolour(self, pixels: Pixels, params: Params, out: Pixels) -> None:
         """Write the changed pixels to ``out``, which may be ``pixels`` itself; both uint8 ``[H, W, 3]`` RGB."""
 
     def apply(self, sample: Sample, params: Params) -> Sample:

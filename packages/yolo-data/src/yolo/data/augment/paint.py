@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo.core.letterbox import GREY
+from yolo.data.augment.base import Pixels, Recolour
 from yolo.data.augment.geometry import (
     Matrix,
     Rect,
@@ -19,7 +20,7 @@ from yolo.data.augment.geometry import (
     transform_points,
     translation,
 )
-from yolo.data.augment.resize import Pixels, Recolour, resized
+from yolo.data.augment.resize import resized
 
 Quad = NDArray[np.float64]
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from yolo.data.augment.affine import AffineParams, RandomPerspective, affine_matrix
 from yolo.data.augment.base import (
@@ -21,9 +20,10 @@ from yolo.data.augment.base import (
     Context,
     Drawn,
     MixAugmentation,
+    Pixels,
+    Recolour,
 )
 from yolo.data.augment.letterbox import LetterBox
-from yolo.data.augment.resize import Recolour
 from yolo.data.augment.scene import Layout, Reader, Seen, look_at
 from yolo.data.augment.streams import Streams
 from yolo.data.augment.view import View
@@ -193,7 +193,7 @@ def _recolour(steps: Sequence[tuple[ColourAugmentation[Any], Any]]) -> Recolour 
     if not steps:
         return None
 
-    def recolour(pixels: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    def recolour(pixels: Pixels, out: Pixels) -> None:
         for augmentation, params in steps:
             augmentation.recolour(pixels, params, out)
             pixels = out

@@ -8,18 +8,13 @@ seen in a mirror. :meth:`yolo.data.augment.view.View.place` puts pictures there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from yolo.data.augment.base import Pixels, Recolour
 from yolo.data.augment.geometry import Matrix
-
-Pixels = NDArray[np.uint8]
-#: Write the changed colours of the first to the second, which may be the same.
-Recolour = Callable[[Pixels, Pixels], None]
 
 _TOLERANCE = 1e-5  # pixels by which an edge may be off a pixel edge
 _MIRRORING = 0.4  # what mirroring costs, in output pixels made by a resize

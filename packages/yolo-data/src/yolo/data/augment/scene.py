@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo.core.reduction import reduced_scale
-from yolo.data.augment.base import Context, Drawn, Params, Stage
+from yolo.data.augment.base import Context, Drawn, Params, Recolour, Stage
 from yolo.data.augment.geometry import Matrix, Rect, scaling
 from yolo.data.augment.paint import Quad, blank, paint
-from yolo.data.augment.resize import Recolour
 from yolo.data.augment.tiles import Picture, Source, Tile, tile_region, visible_targets
 from yolo.data.augment.view import View
 from yolo.data.types import Sample, Targets
